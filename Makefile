@@ -1,0 +1,32 @@
+# Two commands on a fresh machine: `make demo` and `make test`. Both build .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+DEMO := --data data/synthetic --resume auto --wandb offline
+
+.PHONY: demo test lint clean
+
+demo: .venv/.installed
+	$(BIN)/python -m data.synthetic --out data/synthetic --images 400 --seed 0
+	$(BIN)/python unet_64x400/train.py $(DEMO) --out runs/demo/unet_64x400 --base-channels 16 --epochs 12
+	$(BIN)/python unet_128x800/train.py $(DEMO) --out runs/demo/unet_128x800 --base-channels 16 --epochs 6
+	$(BIN)/python modified_unet/train.py $(DEMO) --out runs/demo/modified_unet --epochs 20
+	$(BIN)/python -m common.summary runs/demo/unet_64x400 runs/demo/unet_128x800 runs/demo/modified_unet
+
+test: .venv/.installed-test
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+clean:
+	rm -rf .venv runs report data/synthetic data/.store
+
+.venv/.installed: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --editable .
+	touch $@
+
+.venv/.installed-test: .venv/.installed
+	$(BIN)/pip install --quiet --editable ".[test]"
+	touch $@
