@@ -1,0 +1,66 @@
+"""Checkpoints: tensors and plain values only, written whole, loaded without running code."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from common.errors import UserError
+from common.files import publish
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Publishes a checkpoint. Raises UserError where the disk refuses; the earlier one stays."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    try:
+        publish(path, buffer.getbuffer())
+    except OSError as error:
+        raise UserError(
+            f"cannot write the checkpoint {path}: {error.strerror or error}\n"
+            "The last one that was written is untouched; make room, then continue with --resume."
+        ) from error
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Reads a checkpoint.
+
+    Raises UserError where there is none, where it is damaged, and where it holds anything but
+    tensors and plain values (such a file could run code when loaded).
+    """
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"no checkpoint {path}: this run has not finished an epoch.") from None
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path} is refused: it is damaged or holds more than tensors and plain values, which\n"
+            "could run code when loaded. Only checkpoints written by this package are read."
+        ) from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise UserError(f"cannot read the checkpoint {path}: {error}") from error
+
+
+def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
+    """Loads a state dict strictly. Raises UserError that says which tensors do not fit and how."""
+    own = model.state_dict()
+    problems = [f"{name} is missing" for name in own if name not in weights]
+    problems += [f"{name} is not part of the network" for name in weights if name not in own]
+    problems += [
+        f"{name} is {tuple(weights[name].shape)}, the network has {tuple(own[name].shape)}"
+        for name in own
+        if name in weights and weights[name].shape != own[name].shape
+    ]
+    if problems:
+        shown = "\n  ".join(problems[:5])
+        more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise UserError(
+            f"{path} holds the weights of another network:\n  {shown}{more}\n"
+            "Was it trained with another variant, --base-channels or number of classes?"
+        )
+    model.load_state_dict(weights)

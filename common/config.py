@@ -1,0 +1,116 @@
+"""The options that every training shares, as one typed dataclass that is also the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@dataclass
+class TrainConfig:
+    """Options of one training run. A variant subclasses this with its own defaults."""
+
+    variant: ClassVar[str]
+    """Name of the variant's package; written to config.json so that the model can be rebuilt."""
+
+    data: Path | None = None
+    """Data set root (train_images/ and train.csv). Default: data/severstal, else data/synthetic."""
+    out: Path | None = None
+    """Run directory. Default: runs/<variant>-<date-time>."""
+    epochs: int = 40
+    """Passes over the training part."""
+    batch_size: int = 16
+    """Images in one optimiser step, summed over all devices."""
+    lr: float = 1e-3
+    """Peak learning rate, reached after the warm-up."""
+    loss: str = "ce+dice"
+    """Sum of losses by name: ce, bce, dice, lovasz, joined by '+'."""
+    seed: int = 0
+    """Seeds weights, order and augmentation. The split does not depend on it."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N. auto takes a GPU where there is one."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """bf16 runs the network in mixed precision. Default: bf16 on a GPU that has it, else fp32."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    workers: int = 0
+    """Threads that decode images into the pixel store; 0 takes one a core."""
+    limit: int | None = None
+    """Use about this many images: whole groups, every part kept non-empty."""
+    resume: str | None = None
+    """Run directory to continue; 'auto': --out, else the newest unfinished run, else a new one."""
+    wandb: Literal["online", "offline", "disabled"] | None = None
+    """Weights & Biases mode. Default: online where an API key is set up, else offline."""
+    wandb_group: str = "steel-defects"
+    """Group under which wandb shows runs that belong together."""
+    height: int = 256
+    """Height of the network's input, in pixels."""
+    width: int = 1600
+    """Width of the network's input, in pixels."""
+    base_channels: int = 64
+    """Channels of the first stage; the others scale with it."""
+    split: Path | None = None
+    """split.csv (image,split,group) to use in place of the data set's own."""
+    store: Path = PROJECT / "data" / ".store"
+    """Folder of the decoded pixels (memory-mapped, rebuilt when data or size change)."""
+    weight_decay: float = 1e-2
+    """AdamW weight decay, on convolution weights only."""
+    warmup: float = 0.05
+    """Share of all steps over which the learning rate rises linearly; a cosine brings it down."""
+    clip: float = 1.0
+    """Largest gradient norm (all parameters together)."""
+    ema: float = 0.998
+    """Decay a step of the averaged weights that are validated and kept; 0 turns averaging off."""
+    class_balance: Literal["none", "sqrt"] = "sqrt"
+    """Class weights of ce and bce: none, or the inverse square root of each class's pixel share."""
+    sync_bn: bool = False
+    """Batch statistics over all devices instead of each device's own share."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """A non-finite loss or gradient: stop with the last good state, or skip that step."""
+
+    def __post_init__(self) -> None:
+        at_least = {
+            "epochs": 1, "batch_size": 1, "height": 8, "width": 8, "base_channels": 1,
+            "workers": 0, "seed": 0, "limit": 3,
+        }  # fmt: skip
+        for name, low in at_least.items():
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"{_flag(name)} must be at least {low}, got {value}")
+        for name in ("lr", "clip"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value > 0):
+                raise ValueError(f"{_flag(name)} must be a positive number, got {value}")
+        for name, high in {"ema": 1.0, "warmup": 1.0, "weight_decay": math.inf}.items():
+            value = getattr(self, name)
+            if not 0 <= value < high:
+                raise ValueError(f"{_flag(name)} must be at least 0 and below {high}, got {value}")
+        if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
+            raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+
+    def to_json(self) -> dict[str, Any]:
+        """The options as plain JSON values, paths as strings."""
+        return {
+            key: str(value) if isinstance(value, Path) else value
+            for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_json(cls, options: dict[str, Any]) -> TrainConfig:
+        """The inverse of `to_json`; ValueError names options that this version does not know."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(options) - known):
+            raise ValueError(f"unknown options in the run's config.json: {', '.join(unknown)}")
+        paths = {"data", "out", "split", "store"}
+        return cls(
+            **{k: Path(v) if k in paths and v is not None else v for k, v in options.items()}
+        )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")

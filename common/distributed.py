@@ -1,0 +1,80 @@
+"""The few things that differ between one process and many (torchrun): set-up, ranks, sums."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+
+
+def launched() -> bool:
+    """Whether torchrun started this process (it sets these variables)."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Joins the processes that torchrun started (NCCL on GPUs, else gloo); alone, does nothing."""
+    if not launched():
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files, prints and logs."""
+    return rank() == 0
+
+
+def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """The tensor summed over all processes, in place; itself where there is one process."""
+    if world_size() > 1:
+        dist.all_reduce(value)
+    return value
+
+
+def max_over_ranks(value: torch.Tensor) -> torch.Tensor:
+    """The element-wise largest over all processes, in place."""
+    if world_size() > 1:
+        dist.all_reduce(value, op=dist.ReduceOp.MAX)
+    return value
+
+
+def from_main(value: object) -> object:
+    """Rank 0's value of a small picklable object, on every rank."""
+    if world_size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+@contextmanager
+def one_at_a_time_per_node() -> Iterator[None]:
+    """Lets each node's first process go ahead (it fills the caches), then the others."""
+    if world_size() == 1:
+        yield
+        return
+    first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    if not first:
+        dist.barrier()
+    yield
+    if first:
+        dist.barrier()

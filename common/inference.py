@@ -1,0 +1,57 @@
+"""A trained run applied to images of any size: resize, network, back to the image's own size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from common.blocks import fuse
+from common.runs import Run
+from common.store import resize_image
+
+
+class Segmenter:
+    """The best network of a run, batch norms folded, on one device.
+
+    precision: fp32, or bf16 for mixed precision.
+    """
+
+    def __init__(self, run: Run, device: torch.device, precision: str = "fp32") -> None:
+        self.run = run
+        self.device = device
+        self.network: nn.Module = fuse(run.build_model()).to(
+            device, memory_format=torch.channels_last
+        )
+        self._mixed = precision == "bf16"
+
+    def preprocess(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Grey images (H, W) uint8 of any sizes -> (N, 1, h, w) float32, normalised, on device."""
+        pixels = np.stack([resize_image(image, self.run.size) for image in images])
+        mean, std = self.run.normalisation
+        batch = torch.from_numpy(pixels)[:, None].to(self.device, torch.float32)
+        return (batch / 255 - mean) / std
+
+    @torch.inference_mode()
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """The network's logits (N, C, h, w) float32 at its own size."""
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self._mixed):
+            return self.network(batch).float()
+
+    @torch.inference_mode()
+    def probabilities(self, images: Sequence[np.ndarray]) -> torch.Tensor:
+        """Class probabilities (N, C, H, W) float32 of images of one size, at that size.
+
+        Logits are upsampled (bilinear), then decided: an upsampled label map would have steps.
+        """
+        return at_size(self.logits(self.preprocess(images)), images[0].shape)
+
+
+def at_size(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Softmax over classes of logits (N, C, h, w) brought to (N, C, *size) by bilinear steps."""
+    if logits.shape[-2:] != tuple(size):
+        logits = F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
+    return logits.softmax(1)

@@ -1,0 +1,240 @@
+"""From a config to batches: labels -> split -> store -> (images, targets) on the device."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from data.synthetic import generate
+from torchvision.transforms.v2 import functional as F
+
+from common import labels as labels_module
+from common import splits
+from common.augment import Augmentation, draw, row_and_column_indices, vary_light
+from common.config import PROJECT, TrainConfig
+from common.distributed import is_main, one_at_a_time_per_node, rank, world_size
+from common.errors import UserError
+from common.labels import Labels
+from common.store import Store, open_store
+
+PARTS = ("train", "val", "test")
+DEMO_IMAGES = 600
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set made ready for one run: what is in it, who belongs where, and its pixels."""
+
+    labels: Labels
+    fingerprint: str
+    split: pd.DataFrame
+    store: Store
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the network's output, the background included."""
+        return self.labels.num_classes + 1
+
+    def rows(self, part: str) -> np.ndarray:
+        """Rows of the store that belong to 'train', 'val' or 'test', int64."""
+        members = set(self.split.loc[self.split["split"] == part, "image"])
+        return np.array([i for i, name in enumerate(self.store.names) if name in members])
+
+    @cached_property
+    def normalisation(self) -> tuple[float, float]:
+        """Mean and standard deviation of the training images' grey values, in [0, 1]."""
+        images = self.store.images
+        sums = np.zeros(3)
+        for row in self.rows("train"):
+            counts = np.bincount(images[row].ravel(), minlength=256)
+            grey = np.arange(256) / 255
+            sums += counts.sum(), counts @ grey, counts @ grey**2
+        mean = sums[1] / sums[0]
+        return float(mean), float(np.sqrt(max(sums[2] / sums[0] - mean**2, 1e-6)))
+
+
+def prepare(config: TrainConfig) -> Data:
+    """Reads, splits and decodes the data set of `config`.
+
+    Raises UserError for anything wrong with the data: it is all found here, before training.
+    """
+    with one_at_a_time_per_node():
+        root = config.data or default_root()
+        labels = labels_module.load(root)
+        fingerprint = labels_module.fingerprint(labels)
+        if config.split:
+            split = splits.read(config.split, labels)
+        else:
+            split = splits.make_split(labels, cache=config.store)
+        if config.limit:
+            split = splits.limit(split, config.limit, labels)
+        names = sorted(split["image"])
+        size = (config.height, config.width)
+        store = open_store(labels, names, size, config.store, fingerprint, config.workers)
+    return Data(labels, fingerprint, split, store)
+
+
+def default_root() -> Path:
+    """data/severstal where it is, else data/synthetic, which is made when missing."""
+    for name in ("severstal", "synthetic"):
+        root = PROJECT / "data" / name
+        if (root / "train.csv").exists():
+            if is_main():
+                print(f"no --data given: using {root}")
+            return root
+    root = PROJECT / "data" / "synthetic"
+    if is_main():
+        print(f"no --data given and no data/severstal: making {DEMO_IMAGES} images in {root}")
+    generate(root, DEMO_IMAGES, seed=0)
+    return root
+
+
+def build_loaders(config: TrainConfig, augmentation: Augmentation) -> tuple[Loader, Loader, Loader]:
+    """Loaders of the train, val and test part; only the first shuffles and augments."""
+    data = prepare(config)
+    device = pick_device(config.device)
+    pixels = as_tensors(data.store, device)
+    train, val, test = (
+        Loader(
+            data,
+            pixels,
+            data.rows(part),
+            config.batch_size,
+            device,
+            seed=config.seed,
+            augmentation=augmentation if part == "train" else None,
+        )
+        for part in PARTS
+    )
+    return train, val, test
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that `--device` names; under torchrun each process takes its own GPU.
+
+    Raises UserError where a GPU is asked for and there is none.
+    """
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: no CUDA device is available. Use --device cpu.")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if name in ("auto", "cuda"):
+        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    device = torch.device(name)
+    if device.index >= torch.cuda.device_count():
+        raise UserError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices.")
+    return device
+
+
+class Loader:
+    """Batches `(images, targets)` of one part of the data, ready for the network.
+
+    images: (n, 1, H, W) float32, normalised; targets: (n, H, W) int64; both on `device`.
+    With augmentation it is a training loader: a new order each epoch (`set_epoch`), the last
+    incomplete batch dropped, each process taking its share of every global batch. Without, it
+    walks the rows once, each process over every world_size-th row: none twice, none left out.
+    Everything follows from (seed, epoch, step), so any batch can be made again.
+    """
+
+    def __init__(
+        self,
+        data: Data,
+        pixels: tuple[torch.Tensor, torch.Tensor],
+        rows: np.ndarray,
+        batch_size: int,
+        device: torch.device,
+        seed: int,
+        augmentation: Augmentation | None = None,
+    ) -> None:
+        self.data = data
+        self.rows = torch.from_numpy(rows)
+        self.device = device
+        self.seed = seed
+        self.augmentation = augmentation
+        self.epoch = 0
+        self.start_step = 0
+        self.batch_size = min(batch_size, len(rows)) if augmentation else batch_size
+        if augmentation and self.batch_size < world_size():
+            raise UserError(
+                f"a batch of {self.batch_size} images cannot be shared by {world_size()} processes."
+            )
+        self._images, self._labels = pixels
+
+    def set_epoch(self, epoch: int, start_step: int = 0) -> None:
+        """Chooses the order and the augmentation of the next iteration, from `start_step` on."""
+        self.epoch, self.start_step = epoch, start_step
+
+    def __len__(self) -> int:
+        """Steps of one whole epoch."""
+        if self.augmentation:
+            return len(self.rows) // self.batch_size
+        return -(-len(self.rows) // (self.batch_size * world_size()))
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        start, self.start_step = self.start_step, 0
+        order = self._order()
+        for step in range(start, len(self)):
+            yield self._batch(self._batch_rows(order, step), step)
+
+    def batch_names(self, step: int) -> list[str]:
+        """Names of the images that this process sees at `step` of the current epoch."""
+        return [self.data.store.names[row] for row in self._batch_rows(self._order(), step)]
+
+    def _order(self) -> torch.Tensor:
+        if not self.augmentation:
+            return self.rows[rank() :: world_size()]
+        return self.rows[torch.randperm(len(self.rows), generator=self._generator(-1))]
+
+    def _batch_rows(self, order: torch.Tensor, step: int) -> torch.Tensor:
+        batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+        return batch[rank() :: world_size()] if self.augmentation else batch
+
+    def _generator(self, step: int) -> torch.Generator:
+        entropy = (self.seed, self.epoch, step + 1)
+        seed = int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
+        return torch.Generator().manual_seed(seed)
+
+    def _batch(self, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.augmentation:
+            choices = draw(self.augmentation, self.batch_size, self._generator(step))
+            choices = choices[rank() :: world_size()]
+            row, column = row_and_column_indices(choices, tuple(self._images.shape[1:]))
+            where = (rows[:, None, None], row[:, :, None], column[:, None, :])
+        else:
+            where = (rows,)
+        images, targets = self._fetch(where)
+        images = F.to_dtype(images[:, None], torch.float32, scale=True)
+        targets = targets.long()
+        if self.augmentation:
+            images, targets = vary_light(choices, images, targets)
+        mean, std = self.data.normalisation
+        return F.normalize(images, [mean], [std], inplace=True), targets
+
+    def _fetch(self, where: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Gathers uint8 pixels where they lie; from host memory they go on through pinned pages."""
+        home = self._images.device
+        where = tuple(index.to(home, non_blocking=True) for index in where)
+        batch = (self._images[where], self._labels[where])
+        if home == self.device:
+            return batch
+        return tuple(part.pin_memory().to(self.device, non_blocking=True) for part in batch)
+
+
+def as_tensors(store: Store, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """The store's pixels as tensors: on the GPU where they take under half its free memory."""
+    with warnings.catch_warnings():  # the maps are read-only, and so is every use of them
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        pair = torch.from_numpy(store.images), torch.from_numpy(store.labels)
+    if device.type != "cuda":
+        return pair
+    free, _ = torch.cuda.mem_get_info(device)
+    if sum(array.nbytes for array in pair) < free / 2:
+        return tuple(array.to(device) for array in pair)
+    return pair

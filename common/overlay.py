@@ -1,0 +1,66 @@
+"""Pictures of strips with their masks, drawn into pixels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+# Okabe-Ito hues, told apart by colour-blind readers too; RGB. Further classes repeat them.
+PALETTE = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (213, 94, 0),
+    (204, 121, 167),
+    (240, 228, 66),
+)
+
+
+def colour(defect_class: int) -> tuple[int, int, int]:
+    """RGB colour of a defect class, counted from 1."""
+    return PALETTE[(defect_class - 1) % len(PALETTE)]
+
+
+def draw(image: np.ndarray, label_map: np.ndarray, opacity: float = 0.35) -> np.ndarray:
+    """The grey image (H, W) uint8 with each class tinted and outlined; (H, W, 3) uint8 RGB."""
+    picture = np.repeat(image[:, :, None], 3, axis=2)
+    for defect_class in np.unique(label_map[label_map > 0]).tolist():
+        mask = label_map == defect_class
+        tint = np.array(colour(defect_class), np.float32)
+        picture[mask] = (picture[mask] * (1 - opacity) + tint * opacity).astype(np.uint8)
+        outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(picture, outlines, -1, colour(defect_class), 1)
+    return picture
+
+
+def triptych(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Image, truth and prediction below one another, named; RGB uint8.
+
+    All three are (H, W); strips are wide, so they are stacked by rows.
+    """
+    panels = []
+    for name, label_map in (("image", None), ("truth", truth), ("prediction", prediction)):
+        picture = draw(image, np.zeros_like(image) if label_map is None else label_map)
+        present = np.unique(label_map[label_map > 0]).tolist() if label_map is not None else []
+        panels += [_caption(name, present, image.shape[1]), picture]
+    return np.concatenate(panels)
+
+
+def _caption(name: str, classes: list[int], width: int) -> np.ndarray:
+    bar = np.full((16, width, 3), 24, np.uint8)
+    cv2.putText(bar, name, (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
+    for i, defect_class in enumerate(classes):
+        where = (90 + 60 * i, 12)
+        text, ink = f"class {defect_class}", colour(defect_class)
+        cv2.putText(bar, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.4, ink, 1, cv2.LINE_AA)
+    return bar
+
+
+def save(path: Path, picture: np.ndarray) -> None:
+    """Writes an RGB picture; the file type follows the name. Raises OSError where it cannot."""
+    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    if not done:
+        raise ValueError(f"cannot encode a picture as {path.suffix}")
+    path.write_bytes(data.tobytes())

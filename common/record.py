@@ -1,0 +1,140 @@
+"""What a training leaves behind: config, split, checkpoints, metrics.csv, sample pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from common import checkpoint, overlay, splits
+from common.config import TrainConfig
+from common.errors import UserError
+from common.files import publish, publish_json
+from common.loader import Data
+from common.state import Progress, Training
+
+SAMPLES = 4
+
+
+def record(training: Training, row: dict[str, float], improved: bool) -> None:
+    """Writes the epoch: the best weights, then the state, then the table, each whole or not."""
+    folder = training.folder
+    try:
+        if improved:
+            checkpoint.save(
+                folder / "best.pt",
+                {"model": _plain(training.average), "epoch": row["epoch"], "metrics": row},
+            )
+            _save_samples(training, row["epoch"])
+        save_state(training)
+        table = pd.DataFrame(training.progress.history)
+        publish(folder / "metrics.csv", table.to_csv(index=False))
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}\nWhat was finished before is "
+            f"kept; make room, then continue with {training.resume_command}"
+        ) from error
+
+
+def save_state(training: Training) -> None:
+    checkpoint.save(
+        training.folder / "last.pt",
+        {
+            "model": _plain(training.model),
+            "average": _plain(training.average),
+            "optimiser": training.optimiser.state_dict(),
+            "progress": vars(training.progress),
+        },
+    )
+
+
+def restore(
+    path: Path,
+    device: torch.device,
+    model: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> Progress:
+    state = checkpoint.load(path, device)
+    checkpoint.load_weights(model, state["model"], path)
+    checkpoint.load_weights(average, state["average"], path)
+    optimiser.load_state_dict(state["optimiser"])
+    return Progress(**state["progress"])
+
+
+def _plain(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+@torch.inference_mode()
+def _save_samples(training: Training, epoch: int) -> None:
+    """Some val images with truth and prediction, as PNG and as wandb overlays."""
+    (training.folder / "samples").mkdir(exist_ok=True)
+    mean, std = training.data.normalisation
+    samples = {}
+    for row in _sample_rows(training.data):
+        image = np.array(training.data.store.images[row])
+        truth = np.array(training.data.store.labels[row])
+        pixels = torch.from_numpy(image).to(training.device)[None, None] / 255
+        logits = training.average((pixels - mean) / std)
+        prediction = logits.argmax(1)[0].to("cpu", torch.uint8).numpy()
+        name = training.data.store.names[row]
+        samples[name] = (image, truth, prediction)
+        picture = overlay.triptych(image, truth, prediction)
+        overlay.save(training.folder / "samples" / f"{Path(name).stem}.png", picture)
+    training.tracker.log_samples(epoch, samples, training.data.num_classes)
+
+
+def _sample_rows(data: Data) -> list[int]:
+    """Val rows to show: first one of each class, then the next defective ones, then clean ones."""
+    rows = data.rows("val").tolist()
+    present = data.store.pixel_counts[rows][:, 1:] > 0
+    firsts = [rows[np.argmax(column)] for column in present.T if column.any()]
+    order = sorted(rows, key=lambda row: not data.store.pixel_counts[row, 1:].any())
+    return list(dict.fromkeys([*firsts, *order]))[: max(SAMPLES, len(firsts))]
+
+
+def open_folder(
+    config: TrainConfig, folder: Path, data: Data, details: dict[str, Any], run_id: str
+) -> None:
+    """Makes the run directory with its split and, last, its config: with that it is a run."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        splits.write(data.split, folder / "split.csv")
+        publish_json(
+            folder / "config.json",
+            {
+                "variant": config.variant,
+                "options": config.to_json(),
+                "normalisation": data.normalisation,
+                "wandb_id": run_id,
+                **details,
+            },
+        )
+    except OSError as error:
+        raise UserError(
+            f"cannot write the run directory {folder}: {error.strerror or error}\n"
+            "Name another with --out."
+        ) from error
+
+
+def describe(data: Data) -> dict[str, Any]:
+    """What config.json keeps of the data: enough to find it, know it again and notice drift."""
+    return {
+        "root": str(data.labels.root.resolve()),
+        "fingerprint": data.fingerprint,
+        "images": {part: int(n) for part, n in data.split["split"].value_counts().items()},
+    }
+
+
+def check_same_data(run: Run, data: Data) -> None:
+    if run.data["fingerprint"] != data.fingerprint:
+        raise UserError(
+            f"the data in {data.labels.root} has changed since {run.path} was begun "
+            f"(fingerprint {data.fingerprint}, the run has {run.data['fingerprint']}).\n"
+            "Name the original data with --data, or begin a new run."
+        )

@@ -1,0 +1,178 @@
+"""Run directories: where one goes, what its config.json says, and its network built again."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import nn
+
+from common import checkpoint, splits
+from common.config import PROJECT, TrainConfig
+from common.errors import UserError
+from common.labels import Labels
+
+RUNS = PROJECT / "runs"
+# A resumed run keeps its options but for these, which change neither data nor arithmetic's order.
+MAY_CHANGE = {"resume", "out", "data", "epochs", "device", "workers", "wandb", "compile", "store"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run directory says of itself.
+
+    num_classes counts the background. normalisation is (mean, std) of grey values in [0, 1].
+    data holds root, fingerprint and the drift reference of the training images.
+    """
+
+    path: Path
+    variant: str
+    options: dict[str, Any]
+    model: dict[str, Any]
+    normalisation: tuple[float, float]
+    data: dict[str, Any]
+    baselines: dict[str, float]
+    git_commit: str | None
+    wandb_id: str
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def num_classes(self) -> int:
+        return self.model["num_classes"]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the network's input."""
+        return self.options["height"], self.options["width"]
+
+    def metrics(self) -> pd.DataFrame:
+        """metrics.csv: a row an epoch."""
+        try:
+            return pd.read_csv(self.path / "metrics.csv")
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {self.path / 'metrics.csv'}: {error}") from error
+
+    def split(self, labels: Labels) -> pd.DataFrame:
+        """split.csv, checked against the data set."""
+        return splits.read(self.path / "split.csv", labels)
+
+    def build_model(self, device: torch.device | str = "cpu") -> nn.Module:
+        """The trained network (best epoch, averaged weights) in eval mode on `device`."""
+        model = new_model(self.variant, self.model)
+        path = self.path / "best.pt"
+        checkpoint.load_weights(model, checkpoint.load(path)["model"], path)
+        return model.to(device).eval()
+
+
+def load(path: Path | str) -> Run:
+    """Reads a run directory. Raises UserError where it is none or is not whole."""
+    path = Path(path)
+    if not path.is_dir():
+        raise UserError(f"no run directory {path}. Train one with: python unet_64x400/train.py")
+    try:
+        saved = json.loads((path / "config.json").read_text())
+        return Run(path=path, **saved | {"normalisation": tuple(saved["normalisation"])})
+    except FileNotFoundError:
+        raise UserError(f"{path} is no run directory: it has no config.json.") from None
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise UserError(f"{path / 'config.json'} is damaged: {error}") from error
+
+
+def new_model(variant: str, arguments: dict[str, Any]) -> nn.Module:
+    """An untrained network of the variant, found by the name of its package."""
+    try:
+        module = importlib.import_module(f"{variant}.model")
+    except ModuleNotFoundError as error:
+        raise UserError(f"the run's variant {variant!r} cannot be imported: {error}") from error
+    return module.build_model(**arguments)
+
+
+def choose_folder(config: TrainConfig) -> tuple[TrainConfig, Path, bool]:
+    """Where this training goes: (config, run directory, whether it continues an earlier one).
+
+    A continued run takes its options from its config.json. Raises UserError where --resume names
+    no run, where an option contradicts the run's, and where --out already holds something.
+    """
+    folder = _to_resume(config)
+    if folder is not None:
+        return _merge(config, load(folder)), folder, True
+    folder = config.out or RUNS / f"{config.variant}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if folder.exists() and any(folder.iterdir()):
+        if config.out is None:
+            return choose_folder(dataclasses.replace(config, out=_unused(folder)))
+        raise UserError(
+            f"--out {folder} already holds files. Name another folder, or continue that run with "
+            f"--resume {folder}."
+        )
+    return dataclasses.replace(config, out=folder), folder, False
+
+
+def git_commit() -> str | None:
+    """The project's commit, '+changes' appended where files differ from it; None without git."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return commit + ("+changes" if _git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(PROJECT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _to_resume(config: TrainConfig) -> Path | None:
+    if config.resume is None:
+        return None
+    if config.resume != "auto":
+        return Path(config.resume)
+    if config.out is not None:
+        return config.out if (config.out / "last.pt").exists() else None
+    candidates = sorted(RUNS.glob(f"{config.variant}-*/last.pt"), key=lambda p: p.stat().st_mtime)
+    for path in reversed(candidates):
+        run = load(path.parent)
+        metrics = path.parent / "metrics.csv"
+        if not metrics.exists() or len(run.metrics()) < run.options["epochs"]:
+            return path.parent
+    return None
+
+
+def _merge(config: TrainConfig, run: Run) -> TrainConfig:
+    """The run's options, with those given on the command line that may change."""
+    if run.variant != config.variant:
+        raise UserError(f"--resume {run.path} is a run of {run.variant}, not of {config.variant}.")
+    saved = type(config).from_json(run.options)
+    changes, conflicts = {}, []
+    for field in dataclasses.fields(config):
+        given, before = getattr(config, field.name), getattr(saved, field.name)
+        if given == field.default or given == before:
+            continue
+        if field.name in MAY_CHANGE:
+            changes[field.name] = given
+        else:
+            conflicts.append(f"--{field.name.replace('_', '-')} {given} (the run has {before})")
+    if conflicts:
+        raise UserError(
+            f"--resume {run.path} continues with the run's own options; these contradict it:\n  "
+            + "\n  ".join(conflicts)
+        )
+    return dataclasses.replace(saved, **changes | {"out": run.path})
+
+
+def _unused(folder: Path) -> Path:
+    """The folder's name with the first free number behind it: two runs in one second."""
+    number = 2
+    while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
+        number += 1
+    return candidate

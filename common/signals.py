@@ -1,0 +1,56 @@
+"""SIGINT and SIGTERM as a request that the loop answers between two steps."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from common import distributed
+
+
+class Interrupted(Exception):
+    """A signal stopped the run after its state was saved; the message says how to go on."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum  # the shell's convention
+
+
+class StopRequest:
+    """Remembers the first signal; a second one of the same kind acts as usual."""
+
+    signum: int = 0
+
+    def agreed(self, step: int, every: int = 10) -> bool:
+        """Whether all processes stop after this step.
+
+        Many processes must stop at the same one, so they ask each other, every `every` steps.
+        """
+        if distributed.world_size() == 1:
+            return bool(self.signum)
+        if (step + 1) % every:
+            return False
+        backend = torch.distributed.get_backend()
+        device = "cuda" if backend == "nccl" else "cpu"
+        self.signum = int(distributed.max_over_ranks(torch.tensor(self.signum, device=device)))
+        return bool(self.signum)
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[StopRequest]:
+    """Turns SIGINT and SIGTERM into a StopRequest while the block runs (main thread only)."""
+    request = StopRequest()
+
+    def handle(signum: int, _frame: object) -> None:
+        request.signum = signum
+        signal.signal(signum, before[signum])
+
+    before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield request
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

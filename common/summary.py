@@ -1,0 +1,67 @@
+"""A short table of finished runs, from their run directories alone.
+
+    python -m common.summary runs/A runs/B ...
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pandas as pd
+import tyro
+
+from common import runs
+from common.cli import run
+
+
+@dataclass
+class Config:
+    """Print what each run reached on its val part, beside the baselines."""
+
+    paths: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run directories."""
+
+
+def table(paths: tuple[Path, ...]) -> pd.DataFrame:
+    """A row a run: size, parameters, best val figures and the baselines on the same images.
+
+    Dice figures are at the run's own size; seconds are those of all epochs.
+    """
+    rows = []
+    for path in paths:
+        record = runs.load(path)
+        metrics = record.metrics()
+        best = metrics.loc[metrics["val/dice_mean"].fillna(0).idxmax()]
+        model = runs.new_model(record.variant, record.model)
+        rows.append(
+            {
+                "run": record.name,
+                "size": f"{record.size[0]}x{record.size[1]}",
+                "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M",
+                "epochs": len(metrics),
+                "val positive Dice": best["val/dice_positive"],
+                "empty": record.baselines["empty"],
+                "one class": record.baselines["one_class"],
+                "val mean Dice": best["val/dice_mean"],
+                "val Kaggle Dice": best["val/kaggle_dice"],
+                "seconds": round(metrics["epoch_seconds"].sum()),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the table; returns the exit code."""
+
+    def show(config: Config) -> None:
+        print(table(config.paths).to_string(index=False, float_format="{:.3f}".format))
+        print("empty, one class: positive Dice of predicting nothing, and the best class everywhere")
+
+    return run(show, Config, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""From probabilities to a label map: per-class probability and least area, chosen on val."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+
+from common.errors import UserError
+from common.files import publish_json
+
+FILE = "thresholds.json"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """One entry a defect class, in class order.
+
+    probability: least softmax probability of a pixel, in (0, 1). area: least size of a connected
+    component (8-connected), in pixels of the image's own size; 0 keeps all.
+    """
+
+    probability: tuple[float, ...]
+    area: tuple[int, ...]
+
+    def save(self, folder: Path) -> None:
+        """Writes thresholds.json into a run directory."""
+        publish_json(folder / FILE, asdict(self))
+
+
+def load(folder: Path) -> Thresholds | None:
+    """The thresholds of a run directory; None where none were chosen yet.
+
+    Raises UserError where the file is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    try:
+        saved = json.loads(path.read_text())
+        return Thresholds(tuple(map(float, saved["probability"])), tuple(map(int, saved["area"])))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it to choose anew.") from error
+
+
+def decide(probabilities: torch.Tensor, thresholds: Thresholds | None) -> torch.Tensor:
+    """Label maps (N, H, W) uint8 from probabilities (N, C, H, W), on the same device.
+
+    Without thresholds the most probable class. With them, of the defect classes that reach their
+    threshold the one that exceeds it most (by ratio), else background. Areas are not looked at.
+    """
+    if thresholds is None:
+        return probabilities.argmax(1).to(torch.uint8)
+    least = probabilities.new_tensor(thresholds.probability).view(1, -1, 1, 1)
+    ratio, best = (probabilities[:, 1:] / least).max(1)
+    return torch.where(ratio >= 1, best + 1, 0).to(torch.uint8)
+
+
+def drop_small(label_map: np.ndarray, thresholds: Thresholds | None) -> np.ndarray:
+    """The label map (H, W) uint8 without components smaller than their class's least area."""
+    if thresholds is None or not any(thresholds.area):
+        return label_map
+    label_map = label_map.copy()
+    for defect_class, area in enumerate(thresholds.area, start=1):
+        mask = label_map == defect_class
+        if area == 0 or not mask.any():
+            continue
+        _, components, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        small = stats[:, cv2.CC_STAT_AREA] < area
+        small[0] = False  # component 0 is everything else
+        label_map[small[components]] = 0
+    return label_map

@@ -1,0 +1,113 @@
+"""Weights & Biases: the same figures as metrics.csv, losses a step, and mask overlays.
+
+A training never depends on it: whatever wandb reports, the run says so once and goes on without.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import wandb
+from tqdm import tqdm
+
+from common.config import TrainConfig
+from common.distributed import is_main
+
+HOST = "api.wandb.ai"
+
+
+def has_key() -> bool:
+    """Whether the user has set up an API key: WANDB_API_KEY, or an entry in ~/.netrc."""
+    if os.environ.get("WANDB_API_KEY"):
+        return True
+    try:
+        return netrc().authenticators(HOST) is not None
+    except (OSError, NetrcParseError):
+        return False
+
+
+class Tracker:
+    """One wandb run of one training; does nothing off rank 0, when disabled or after a failure."""
+
+    def __init__(self, config: TrainConfig, folder: Path, run_id: str, details: dict[str, Any]):
+        self._run = None
+        mode = config.wandb or ("online" if has_key() else "offline")
+        if mode == "disabled" or not is_main():
+            return
+        with self._guard():
+            self._run = wandb.init(
+                project="steel-defects",
+                group=config.wandb_group,
+                name=folder.name,
+                id=run_id,
+                resume="allow",
+                dir=folder,
+                mode=mode,
+                job_type="train",
+                config={"variant": config.variant, **config.to_json(), **details},
+                settings=wandb.Settings(silent=True, init_timeout=30, console="off"),
+            )
+            # Steps and epochs advance on axes of their own: wandb's step counter cannot go back.
+            self._run.define_metric("step")
+            self._run.define_metric("epoch")
+            self._run.define_metric("train/step_*", step_metric="step")
+            for pattern in ("val/*", "train/loss", "lr", "images_per_second", "data_wait_fraction"):
+                self._run.define_metric(pattern, step_metric="epoch")
+
+    def log_step(self, step: int, loss: float, lr: float) -> None:
+        """One optimiser step, counted over the whole training."""
+        self._log({"step": step, "train/step_loss": loss, "train/step_lr": lr})
+
+    def log_epoch(self, row: dict[str, float]) -> None:
+        """The row that metrics.csv gets."""
+        self._log(row)
+
+    def log_samples(
+        self,
+        epoch: int,
+        samples: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
+        num_classes: int,
+    ) -> None:
+        """Images with switchable masks: name -> (image, truth, prediction), each (H, W) uint8."""
+        names = {0: "background"} | {k: f"class {k}" for k in range(1, num_classes)}
+        with self._guard():
+            if self._run is None:
+                return
+            pictures = [
+                wandb.Image(
+                    image,
+                    caption=name,
+                    masks={
+                        "truth": {"mask_data": truth, "class_labels": names},
+                        "prediction": {"mask_data": prediction, "class_labels": names},
+                    },
+                )
+                for name, (image, truth, prediction) in samples.items()
+            ]
+            self._run.log({"samples": pictures, "epoch": epoch})
+
+    def finish(self, exit_code: int = 0) -> None:
+        with self._guard():
+            if self._run is not None:
+                self._run.finish(exit_code=exit_code)
+
+    def _log(self, values: dict[str, float]) -> None:
+        with self._guard():
+            if self._run is not None:
+                self._run.log(values)
+
+    @contextmanager
+    def _guard(self) -> Iterator[None]:
+        """Turns tracking off at the first failure instead of letting it reach the training."""
+        try:
+            yield
+        # wandb.Error covers its own; the rest is what its service and file handling let through.
+        except (wandb.Error, OSError, RuntimeError, ValueError, TypeError) as error:
+            self._run = None
+            tqdm.write(f"wandb failed and is off for the rest of this run: {error}")

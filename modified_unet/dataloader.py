@@ -1,0 +1,12 @@
+"""Batches of strips for the slim-deep U-Net: resized to 64x512, or native with --height/--width."""
+
+from common.augment import Augmentation
+from common.loader import Loader, build_loaders
+
+HEIGHT, WIDTH = 64, 512
+AUGMENTATION = Augmentation()
+
+
+def build_dataloaders(config) -> tuple[Loader, Loader, Loader]:
+    """Loaders of the train, val and test part of `config.data`, in this order."""
+    return build_loaders(config, AUGMENTATION)

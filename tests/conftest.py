@@ -1,0 +1,79 @@
+"""Data and runs that many tests share, made once a session from generated strips."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from data.synthetic import generate
+
+REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(autouse=True)
+def _no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> None:
+    """Tests behave alike on a machine with a wandb account and on one without."""
+    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of the real data sets; skips where they are absent (they may not be redistributed)."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"needs the real data sets in {REAL_DATA}, which cannot be distributed")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sixty synthetic strips in Kaggle's layout."""
+    root = tmp_path_factory.mktemp("data") / "synthetic"
+    generate(root, 60, seed=0)
+    return root
+
+
+@pytest.fixture(scope="session")
+def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One place for pixel stores, so that tests share them."""
+    return tmp_path_factory.mktemp("store")
+
+
+@pytest.fixture(scope="session")
+def train(dataset: Path, store_folder: Path) -> Callable[..., int]:
+    """Calls a variant's main at a size that takes seconds; returns its exit code."""
+
+    def call(variant: str, *options: object) -> int:
+        tiny = {
+            "--data": dataset,
+            "--store": store_folder,
+            "--epochs": 1,
+            "--batch-size": 4,
+            "--height": 32,
+            "--width": 200,
+            "--base-channels": 8,
+            "--device": "cpu",
+            "--wandb": "disabled",
+        }
+        given = [str(option) for option in options]
+        argv = [str(x) for k, v in tiny.items() if k not in given for x in (k, v)]
+        return importlib.import_module(f"{variant}.train").main(argv + given)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def trained_run(train: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run directory of the slim-deep network, two epochs at a tiny size."""
+    out = tmp_path_factory.mktemp("runs") / "modified"
+    assert train("modified_unet", "--out", out, "--epochs", 2) == 0
+    return out

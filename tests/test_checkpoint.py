@@ -1,0 +1,77 @@
+"""Checkpoints: whole, plain, and refused with a reason."""
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from common import checkpoint
+from common.errors import UserError
+from torch import nn
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    state = {"model": {"w": torch.arange(3.0)}, "epoch": 2, "history": [{"loss": 0.5}]}
+    checkpoint.save(tmp_path / "a.pt", state)
+    loaded = checkpoint.load(tmp_path / "a.pt")
+    assert torch.equal(loaded["model"]["w"], torch.tensor([0.0, 1.0, 2.0]))
+    assert (loaded["epoch"], loaded["history"]) == (2, [{"loss": 0.5}])
+
+
+class Payload:
+    """What an attacker would put into a checkpoint: loading it calls a function."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self):
+        return (Path.touch, (self.marker,))
+
+
+def test_a_checkpoint_carrying_code_is_refused_and_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    torch.save({"model": Payload(marker)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match="could run code"):
+        checkpoint.load(tmp_path / "a.pt")
+    (tmp_path / "b.pt").write_bytes(pickle.dumps(Payload(marker)))
+    with pytest.raises(UserError, match="refused"):
+        checkpoint.load(tmp_path / "b.pt")
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("keep", [0, 10, 500])
+def test_a_truncated_checkpoint_is_refused(tmp_path: Path, keep: int) -> None:
+    path = tmp_path / "a.pt"
+    checkpoint.save(path, {"w": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(UserError, match=str(path)):
+        checkpoint.load(path)
+
+
+def test_a_missing_checkpoint_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has not finished an epoch"):
+        checkpoint.load(tmp_path / "last.pt")
+
+
+def test_another_shape_says_which_and_why(tmp_path: Path) -> None:
+    weights = {"0.weight": torch.zeros(3, 2), "extra": torch.zeros(1)}
+    with pytest.raises(UserError) as error:
+        checkpoint.load_weights(nn.Sequential(nn.Linear(2, 4)), weights, Path("x.pt"))
+    text = str(error.value)
+    assert "0.bias is missing" in text
+    assert "extra is not part of the network" in text
+    assert "0.weight is (3, 2), the network has (4, 2)" in text
+    assert "--base-channels" in text
+
+
+def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "last.pt"
+    checkpoint.save(path, {"epoch": 1})
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "publish", full)
+    with pytest.raises(UserError, match="No space left"):
+        checkpoint.save(path, {"epoch": 2})
+    assert checkpoint.load(path)["epoch"] == 1

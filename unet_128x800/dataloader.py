@@ -1,0 +1,12 @@
+"""Batches of strips resized to 128x800."""
+
+from common.augment import Augmentation
+from common.loader import Loader, build_loaders
+
+HEIGHT, WIDTH = 128, 800
+AUGMENTATION = Augmentation()
+
+
+def build_dataloaders(config) -> tuple[Loader, Loader, Loader]:
+    """Loaders of the train, val and test part of `config.data`, in this order."""
+    return build_loaders(config, AUGMENTATION)

@@ -1,0 +1,39 @@
+"""Train the U-Net on strips resized to 128x800.
+
+    python unet_128x800/train.py
+    python unet_128x800/train.py --data data/severstal --epochs 40 --seed 1
+    torchrun --nproc-per-node 4 unet_128x800/train.py --data data/severstal
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a plain script
+
+from common.cli import run
+
+from common.config import TrainConfig
+from common.training import fit
+from unet_128x800.dataloader import HEIGHT, WIDTH, build_dataloaders
+from unet_128x800.model import build_model
+
+
+@dataclass
+class Config(TrainConfig):
+    """Recipe of the U-Net at 128x800."""
+
+    variant = "unet_128x800"
+
+    height: int = HEIGHT
+    width: int = WIDTH
+    loss: str = "ce+dice"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Trains; returns the exit code."""
+    return run(lambda config: fit(config, build_model, build_dataloaders), Config, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

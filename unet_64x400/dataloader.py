@@ -1,0 +1,12 @@
+"""Batches of strips resized to 64x400."""
+
+from common.augment import Augmentation
+from common.loader import Loader, build_loaders
+
+HEIGHT, WIDTH = 64, 400
+AUGMENTATION = Augmentation()
+
+
+def build_dataloaders(config) -> tuple[Loader, Loader, Loader]:
+    """Loaders of the train, val and test part of `config.data`, in this order."""
+    return build_loaders(config, AUGMENTATION)
