@@ -1,0 +1,122 @@
+"""Kaggle's run-length encoding of binary masks.
+
+A mask is a text of `start length` pairs: pixels counted from 1, down the columns first. The text
+of no defect is empty. Real masks have some hundred runs, so both directions work on arrays of
+runs; time and memory grow linearly with text and image.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+class RLEError(ValueError):
+    """A text that is no run-length encoding of a mask of the given shape."""
+
+
+def decode(rle: str | float | None, shape: tuple[int, int] = (256, 1600)) -> np.ndarray:
+    """The mask (H, W) uint8 of 0 and 1 that `rle` describes; a new array, Fortran-ordered.
+
+    rle: run-length encoding; empty, None and NaN mean no defect. shape: height, width.
+    Raises RLEError, which says what is wrong and at which pair, where the text has an odd count of
+    numbers, anything but plain decimal integers, a start or length below 1, a run past the end,
+    or runs that are not sorted or overlap.
+    """
+    height, width = shape
+    starts, lengths = runs(rle)
+    size = height * width
+    if len(starts) == 0:
+        return np.zeros((width, height), np.uint8).T
+    # Bounds first and one by one: sums of numbers within them cannot overflow.
+    past = (starts > size) | (lengths > size)
+    ends = np.where(past, size + 1, starts - 1 + np.where(past, 0, lengths))
+    if (ends > size).any():
+        pair = int(np.argmax(ends > size))
+        raise RLEError(
+            f"pair {pair + 1} ({starts[pair]} {lengths[pair]}) goes past the end of a "
+            f"{height}x{width} image ({size} pixels)"
+        )
+    # Alternate gaps and runs, beginning with the gap before the first run and ending with the
+    # gap behind the last; each value is repeated as often as its stretch is long.
+    borders = np.empty(2 * len(starts) + 2, np.int64)
+    borders[0], borders[1:-1:2], borders[2:-1:2], borders[-1] = 0, starts - 1, ends, size
+    values = np.zeros(2 * len(starts) + 1, np.uint8)
+    values[1::2] = 1
+    return np.repeat(values, np.diff(borders)).reshape(width, height).T
+
+
+def runs(rle: str | float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Starts (from 1) and lengths of the runs, two int64 arrays, checked but for the image's end.
+
+    Raises RLEError as `decode` does.
+    """
+    if rle is None or (isinstance(rle, float) and np.isnan(rle)):
+        rle = ""
+    if not isinstance(rle, str):
+        raise RLEError(f"a run-length encoding is a text, got {type(rle).__name__} {rle!r}")
+    digits = rle.translate(_WITHOUT_SPACES)
+    if not digits:
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+    if not (digits.isascii() and digits.isdigit()):
+        position, word = next(
+            (i, w) for i, w in enumerate(rle.split()) if not (w.isascii() and w.isdigit())
+        )
+        raise RLEError(f"pair {position // 2 + 1}: {_short(word)} is not a positive whole number")
+    # Too large numbers saturate and are found to go past the end.
+    numbers = np.fromstring(rle, np.int64, sep=" ")
+    if len(numbers) % 2:
+        raise RLEError(
+            f"odd count of numbers ({len(numbers)}): pair {len(numbers) // 2 + 1} has a start "
+            f"({numbers[-1]}) but no length"
+        )
+    starts, lengths = numbers[0::2], numbers[1::2]
+    for name, values in (("start", starts), ("length", lengths)):
+        if values.min() < 1:
+            pair = int(np.argmax(values < 1))
+            raise RLEError(f"pair {pair + 1}: {name} {values[pair]} is less than 1")
+    _check_order(starts, lengths)
+    return starts, lengths
+
+
+def encode(mask: np.ndarray) -> str:
+    """The run-length encoding of a mask (H, W) of 0 and 1, or of booleans; '' where it is empty.
+
+    Runs are as long as can be and sorted. Raises ValueError for another shape or other values.
+    """
+    mask = np.asarray(mask)
+    if mask.ndim != 2:
+        raise ValueError(f"a mask has two dimensions (height, width), got shape {mask.shape}")
+    flat = mask.T.reshape(-1)
+    if flat.dtype != bool:
+        binary = flat.astype(bool)
+        if not np.array_equal(binary, flat):
+            raise ValueError("a mask holds only 0 and 1; encode one class at a time")
+        flat = binary
+    padded = np.zeros(flat.size + 2, bool)
+    padded[1:-1] = flat
+    changes = np.flatnonzero(padded[1:] != padded[:-1])
+    numbers = np.empty(len(changes), np.int64)
+    numbers[0::2] = changes[0::2] + 1
+    numbers[1::2] = changes[1::2] - changes[0::2]
+    return " ".join(map(str, numbers.tolist()))
+
+
+_WITHOUT_SPACES = {ord(space): None for space in " \t\r\n"}
+
+
+def _check_order(starts: np.ndarray, lengths: np.ndarray) -> None:
+    """Each run must begin behind the end of the one before."""
+    room = np.diff(starts)
+    if (room >= lengths[:-1]).all():
+        return
+    pair = int(np.argmax(room < lengths[:-1]))
+    previous, this = f"{starts[pair]} {lengths[pair]}", f"{starts[pair + 1]} {lengths[pair + 1]}"
+    problem = "is not sorted: it begins" if room[pair] < 0 else "overlaps: it begins in"
+    where = "before" if room[pair] < 0 else ""
+    raise RLEError(
+        " ".join(f"pair {pair + 2} ({this}) {problem} {where} pair {pair + 1} ({previous})".split())
+    )
+
+
+def _short(word: str) -> str:
+    return repr(word if len(word) <= 20 else word[:20] + "...")
