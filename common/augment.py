@@ -1,7 +1,7 @@
 """Augmentation in batches: one random choice an image, applied to all pixels at once on the device.
 
-Flips and shifts are index arithmetic, so they cost nothing beyond the gather that fetches a batch
-from the store anyway; brightness, contrast and black borders act on the float images after it.
+Choosing images, mirroring rows and shifting are all one gather of whole rows from the store; the
+columns are mirrored after it, and exposure is fused with the normalisation that follows anyway.
 The choices are drawn on the CPU from (seed, epoch, step), for the whole global batch: the same
 images come out on any device and with any number of processes.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torchvision.transforms.v2 import functional as F
 
 
 @dataclass(frozen=True)
@@ -20,11 +21,11 @@ class Augmentation:
     flip: float = 0.5
     """Probability of a horizontal, and independently of a vertical, mirror image."""
     shift: float = 0.04
-    """Largest shift, as a share of height and width; the edge pixel is repeated."""
-    brightness: float = 0.1
+    """Largest shift, as a share of height and width; rows repeat at the edge, columns go black."""
+    gain: float = 0.2
+    """Largest relative change of all grey values: exposure and contrast."""
+    offset: float = 0.1
     """Largest offset added to grey values in [0, 1]."""
-    contrast: float = 0.2
-    """Largest relative change of contrast about the image's mean."""
     border: float = 0.1
     """Probability of a black border at the left or right, as where a strip ends."""
     border_share: float = 0.3
@@ -33,26 +34,28 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Choices:
-    """What was drawn for each of N images; all tensors have length N and lie on the CPU."""
+    """What was drawn for each of n images; all tensors have length n and lie on the CPU.
+
+    shift_rows, shift_columns: pixels, int64. gain: factor; offset: in grey values of [0, 1].
+    border: signed share of blackened columns, negative at the left, positive at the right.
+    """
 
     flip_rows: torch.Tensor
     flip_columns: torch.Tensor
     shift_rows: torch.Tensor
     shift_columns: torch.Tensor
-    brightness: torch.Tensor
-    contrast: torch.Tensor
+    gain: torch.Tensor
+    offset: torch.Tensor
     border: torch.Tensor
 
     def __getitem__(self, part: slice) -> Choices:
         return Choices(**{name: value[part] for name, value in vars(self).items()})
 
 
-def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> Choices:
-    """Draws the choices for `count` images.
-
-    shifts are shares of the size in [-shift, shift]; brightness is an offset, contrast a factor;
-    border is the signed share of blackened columns: negative at the left, positive at the right.
-    """
+def draw(
+    augmentation: Augmentation, count: int, size: tuple[int, int], generator: torch.Generator
+) -> Choices:
+    """Draws the choices for `count` images of `size` (height, width)."""
 
     def uniform(low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(count, generator=generator)
@@ -64,46 +67,76 @@ def draw(augmentation: Augmentation, count: int, generator: torch.Generator) -> 
     return Choices(
         flip_rows=happens(a.flip),
         flip_columns=happens(a.flip),
-        shift_rows=uniform(-a.shift, a.shift),
-        shift_columns=uniform(-a.shift, a.shift),
-        brightness=uniform(-a.brightness, a.brightness),
-        contrast=uniform(1 - a.contrast, 1 + a.contrast),
+        shift_rows=(uniform(-a.shift, a.shift) * size[0]).round().long(),
+        shift_columns=(uniform(-a.shift, a.shift) * size[1]).round().long(),
+        gain=uniform(1 - a.gain, 1 + a.gain),
+        offset=uniform(-a.offset, a.offset),
         border=uniform(-a.border_share, a.border_share) * happens(a.border),
     )
 
 
-def row_and_column_indices(
-    choices: Choices, size: tuple[int, int]
+def cut_out(
+    choices: Choices, rows: torch.Tensor, images: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Source rows (N, H) and columns (N, W), int64, of each image's mirrored, shifted pixels."""
+    """Mirrored, shifted, bordered pixels of the images `rows` (n,) of a store.
 
-    def indices(length: int, flip: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
-        base = torch.arange(length)
-        base = torch.where(flip[:, None], base.flip(0), base)
-        return (base + (shift * length).round().long()[:, None]).clamp_(0, length - 1)
-
-    return (
-        indices(size[0], choices.flip_rows, choices.shift_rows),
-        indices(size[1], choices.flip_columns, choices.shift_columns),
-    )
-
-
-def vary_light(
-    choices: Choices, images: torch.Tensor, targets: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Brightness, contrast and black borders.
-
-    images: (N, 1, H, W) float in [0, 1]; targets: (N, H, W) integer, on the images' device.
-    Under a black border the target is background. Returns new tensors of the same kind.
+    images, labels: the store's (N, H, W) uint8 tensors, contiguous. Returns two (n, H, W) uint8
+    tensors on their device; under black columns the label is background.
     """
-    device = images.device
-    brightness, contrast, border = (
-        value.to(device, non_blocking=True).view(-1, 1, 1, 1)
-        for value in (choices.brightness, choices.contrast, choices.border)
-    )
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
-    images = ((images - mean) * contrast + mean + brightness).clamp_(0, 1)
-    width = images.shape[-1]
-    column = (torch.arange(width, device=device) + 0.5) / width
-    black = torch.where(border < 0, column < -border, column > 1 - border)
-    return images.masked_fill(black, 0.0), targets.masked_fill(black[:, 0], 0)
+    device, width = images.device, images.shape[2]
+    starts = _row_starts(choices, rows, images.shape).to(device, non_blocking=True)
+    mirrored = choices.flip_columns.nonzero()[:, 0].to(device, non_blocking=True)
+    lit = ~black_columns(choices, width).to(device, non_blocking=True)[:, None, :]
+    batches = []
+    for store in (images, labels):
+        batch = _stretches(store, starts)
+        batch.index_copy_(0, mirrored, F.horizontal_flip(batch.index_select(0, mirrored)))
+        batches.append(batch.mul_(lit))
+    return tuple(batches)
+
+
+def black_columns(choices: Choices, width: int) -> torch.Tensor:
+    """Columns (n, W) bool that are black: beyond a shifted image's edge, or under its border."""
+    column = torch.arange(width)
+    source = column + choices.shift_columns[:, None]
+    share = (column + 0.5) / width
+    border = choices.border[:, None]
+    beyond = (source < 0) | (source >= width)
+    return beyond | (share < -border) | ((border > 0) & (share > 1 - border))
+
+
+def normalise(
+    images: torch.Tensor, mean: float, std: float, choices: Choices | None = None
+) -> torch.Tensor:
+    """(gain * grey / 255 + offset - mean) / std of grey (n, H, W) uint8, as (n, 1, H, W) float32.
+
+    Without choices gain is 1 and offset 0. Values are not cut at black and white.
+    """
+    if choices is None:
+        return (images * (1 / (255 * std))).sub_(mean / std)[:, None]
+    scale = (choices.gain / (255 * std)).view(-1, 1, 1).to(images.device, non_blocking=True)
+    offset = ((choices.offset - mean) / std).view(-1, 1, 1).to(images.device, non_blocking=True)
+    return (images * scale).add_(offset)[:, None]
+
+
+def _row_starts(choices: Choices, rows: torch.Tensor, shape: torch.Size) -> torch.Tensor:
+    """Where in the flat store each row (n, H) of each picture begins, shifted columns included."""
+    count, height, width = shape
+    row = torch.arange(height)
+    row = torch.where(choices.flip_rows[:, None], row.flip(0), row)
+    row = (row + choices.shift_rows[:, None]).clamp_(0, height - 1)
+    # Mirroring comes after the gather, so a mirrored image is shifted the other way before it.
+    shift = torch.where(choices.flip_columns, -choices.shift_columns, choices.shift_columns)
+    starts = (rows[:, None] * height + row) * width + shift[:, None]
+    # Only at the store's two ends can a shifted row reach outside; it is taken unshifted there.
+    return starts.clamp_(0, (count * height - 1) * width)
+
+
+def _stretches(store: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
+    """(n, H, W): W consecutive pixels of the flat store from each of `starts` (n, H).
+
+    A view whose rows overlap makes every position a row, so that this is one gather of rows.
+    """
+    width = store.shape[-1]
+    overlapping = store.as_strided((store.numel() - width + 1, width), (1, 1))
+    return overlapping.index_select(0, starts.flatten()).view(*starts.shape, width)

@@ -55,7 +55,7 @@ class TrainConfig:
     base_channels: int = 64
     """Channels of the first stage; the others scale with it."""
     split: Path | None = None
-    """split.csv (image,split,group) to use in place of the data set's own."""
+    """split.csv (image,split,group) to use as it is, --limit or not, in place of a new one."""
     store: Path = PROJECT / "data" / ".store"
     """Folder of the decoded pixels (memory-mapped, rebuilt when data or size change)."""
     weight_decay: float = 1e-2

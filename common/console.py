@@ -34,11 +34,10 @@ def opening(training: Training, resumed: bool) -> None:
         + ", ".join(f"{part} {parts.get(part, 0)}" for part in ("train", "val", "test"))
     )
     say(splits.leak_line(data.split))
-    empty, full, best_class = val_baselines(training)
+    floor = training.baselines
     say(
-        f"val baselines: empty prediction: positive Dice {empty['dice_positive']:.3f}, Kaggle Dice "
-        f"{empty['kaggle_dice']:.3f}; class {best_class} everywhere: positive Dice "
-        f"{full['dice_positive']:.3f}"
+        f"val baselines: empty prediction: positive Dice {floor['empty']:.3f}, Kaggle Dice "
+        f"{floor['empty_kaggle']:.3f}; one class everywhere: positive Dice {floor['one_class']:.3f}"
     )
     if resumed:
         say(f"resuming {training.folder} at epoch {training.progress.epoch + 1}")

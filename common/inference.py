@@ -51,7 +51,12 @@ class Segmenter:
 
 
 def at_size(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
-    """Softmax over classes of logits (N, C, h, w) brought to (N, C, *size) by bilinear steps."""
-    if logits.shape[-2:] != tuple(size):
-        logits = F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)
-    return logits.softmax(1)
+    """Softmax over classes of logits (N, C, h, w) brought to (N, C, *size)."""
+    return upsample(logits, size).softmax(1)
+
+
+def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Logits (N, C, h, w) at (N, C, *size), bilinear between pixel centres."""
+    if logits.shape[-2:] == tuple(size):
+        return logits
+    return F.interpolate(logits, tuple(size), mode="bilinear", align_corners=False)

@@ -169,7 +169,7 @@ def _image_names(root: Path, image_dir: Path) -> tuple[str, ...]:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """The table as ImageId, ClassId, EncodedPixels, all texts; its index is the line in the file."""
+    """The table as ImageId, ClassId, EncodedPixels, all texts; the index is the file's line."""
     if not path.exists():
         raise LabelError(f"{path} is missing: it holds the masks of the images.")
     try:

@@ -12,17 +12,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from data.synthetic import generate
-from torchvision.transforms.v2 import functional as F
 
 from common import labels as labels_module
 from common import splits
-from common.augment import Augmentation, draw, row_and_column_indices, vary_light
+from common.augment import Augmentation, Choices, cut_out, draw, normalise
 from common.config import PROJECT, TrainConfig
 from common.distributed import is_main, one_at_a_time_per_node, rank, world_size
 from common.errors import UserError
 from common.labels import Labels
 from common.store import Store, open_store
+from data.synthetic import generate
 
 PARTS = ("train", "val", "test")
 DEMO_IMAGES = 600
@@ -73,8 +72,8 @@ def prepare(config: TrainConfig) -> Data:
             split = splits.read(config.split, labels)
         else:
             split = splits.make_split(labels, cache=config.store)
-        if config.limit:
-            split = splits.limit(split, config.limit, labels)
+            if config.limit:
+                split = splits.limit(split, config.limit, labels)
         names = sorted(split["image"])
         size = (config.height, config.width)
         store = open_store(labels, names, size, config.store, fingerprint, config.workers)
@@ -202,29 +201,25 @@ class Loader:
         return torch.Generator().manual_seed(seed)
 
     def _batch(self, rows: torch.Tensor, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.augmentation:
-            choices = draw(self.augmentation, self.batch_size, self._generator(step))
-            choices = choices[rank() :: world_size()]
-            row, column = row_and_column_indices(choices, tuple(self._images.shape[1:]))
-            where = (rows[:, None, None], row[:, :, None], column[:, None, :])
+        """Gathers uint8 pixels where they lie, brings them to the device, makes floats there."""
+        choices = self._choices(step) if self.augmentation else None
+        if choices:
+            pixels = cut_out(choices, rows, self._images, self._labels)
         else:
-            where = (rows,)
-        images, targets = self._fetch(where)
-        images = F.to_dtype(images[:, None], torch.float32, scale=True)
-        targets = targets.long()
-        if self.augmentation:
-            images, targets = vary_light(choices, images, targets)
-        mean, std = self.data.normalisation
-        return F.normalize(images, [mean], [std], inplace=True), targets
+            where = rows.to(self._images.device)
+            pixels = self._images[where], self._labels[where]
+        images, labels = (self._to_device(part) for part in pixels)
+        return normalise(images, *self.data.normalisation, choices), labels.long()
 
-    def _fetch(self, where: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        """Gathers uint8 pixels where they lie; from host memory they go on through pinned pages."""
-        home = self._images.device
-        where = tuple(index.to(home, non_blocking=True) for index in where)
-        batch = (self._images[where], self._labels[where])
-        if home == self.device:
-            return batch
-        return tuple(part.pin_memory().to(self.device, non_blocking=True) for part in batch)
+    def _choices(self, step: int) -> Choices:
+        size = tuple(self._images.shape[1:])
+        choices = draw(self.augmentation, self.batch_size, size, self._generator(step))
+        return choices[rank() :: world_size()]
+
+    def _to_device(self, pixels: torch.Tensor) -> torch.Tensor:
+        if pixels.device == self.device:
+            return pixels
+        return pixels.pin_memory().to(self.device, non_blocking=True)
 
 
 def as_tensors(store: Store, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

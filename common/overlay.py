@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from common.files import publish
+
 # Okabe-Ito hues, told apart by colour-blind readers too; RGB. Further classes repeat them.
 PALETTE = (
     (230, 159, 0),
@@ -59,8 +61,8 @@ def _caption(name: str, classes: list[int], width: int) -> np.ndarray:
 
 
 def save(path: Path, picture: np.ndarray) -> None:
-    """Writes an RGB picture; the file type follows the name. Raises OSError where it cannot."""
+    """Publishes an RGB picture; the file type follows the name. Raises OSError where it cannot."""
     done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     if not done:
         raise ValueError(f"cannot encode a picture as {path.suffix}")
-    path.write_bytes(data.tobytes())
+    publish(path, data.tobytes())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,12 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common import checkpoint, overlay, splits
+from common import checkpoint, drift, overlay, splits
 from common.config import TrainConfig
 from common.errors import UserError
 from common.files import publish, publish_json
 from common.loader import Data
+from common.runs import Run
 from common.state import Progress, Training
 
 SAMPLES = 4
@@ -101,12 +104,14 @@ def _sample_rows(data: Data) -> list[int]:
 def open_folder(
     config: TrainConfig, folder: Path, data: Data, details: dict[str, Any], run_id: str
 ) -> None:
-    """Makes the run directory with its split and, last, its config: with that it is a run."""
+    """Makes the run directory with its config and split: at once, so that it is whole or absent."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        splits.write(data.split, folder / "split.csv")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        new.chmod(0o755)
+        splits.write(data.split, new / "split.csv")
         publish_json(
-            folder / "config.json",
+            new / "config.json",
             {
                 "variant": config.variant,
                 "options": config.to_json(),
@@ -115,6 +120,7 @@ def open_folder(
                 **details,
             },
         )
+        os.replace(new, folder)
     except OSError as error:
         raise UserError(
             f"cannot write the run directory {folder}: {error.strerror or error}\n"
@@ -128,6 +134,9 @@ def describe(data: Data) -> dict[str, Any]:
         "root": str(data.labels.root.resolve()),
         "fingerprint": data.fingerprint,
         "images": {part: int(n) for part, n in data.split["split"].value_counts().items()},
+        "drift": drift.reference(
+            drift.statistics(data.store.images[row]) for row in data.rows("train")
+        ),
     }
 
 

@@ -7,7 +7,11 @@ runs; time and memory grow linearly with text and image.
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+
+SPACES = " \t\r\n"
 
 
 class RLEError(ValueError):
@@ -33,8 +37,7 @@ def decode(rle: str | float | None, shape: tuple[int, int] = (256, 1600)) -> np.
     if (ends > size).any():
         pair = int(np.argmax(ends > size))
         raise RLEError(
-            f"pair {pair + 1} ({starts[pair]} {lengths[pair]}) goes past the end of a "
-            f"{height}x{width} image ({size} pixels)"
+            f"{_pair(rle, pair)} goes past the end of a {height}x{width} image ({size} pixels)"
         )
     # Alternate gaps and runs, beginning with the gap before the first run and ending with the
     # gap behind the last; each value is repeated as often as its stretch is long.
@@ -50,31 +53,34 @@ def runs(rle: str | float | None) -> tuple[np.ndarray, np.ndarray]:
 
     Raises RLEError as `decode` does.
     """
-    if rle is None or (isinstance(rle, float) and np.isnan(rle)):
+    if rle is None or (isinstance(rle, float | np.floating) and np.isnan(rle)):
         rle = ""
     if not isinstance(rle, str):
         raise RLEError(f"a run-length encoding is a text, got {type(rle).__name__} {rle!r}")
-    digits = rle.translate(_WITHOUT_SPACES)
+    digits = rle.encode("ascii", "replace").translate(None, delete=SPACES.encode())
     if not digits:
         return np.empty(0, np.int64), np.empty(0, np.int64)
-    if not (digits.isascii() and digits.isdigit()):
+    if not digits.isdigit():
         position, word = next(
-            (i, w) for i, w in enumerate(rle.split()) if not (w.isascii() and w.isdigit())
+            (i, w) for i, w in enumerate(_words(rle)) if not (w.isascii() and w.isdigit())
         )
-        raise RLEError(f"pair {position // 2 + 1}: {_short(word)} is not a positive whole number")
+        raise RLEError(f"pair {position // 2 + 1}: {_short(word)!a} is not a whole number")
     # Too large numbers saturate and are found to go past the end.
     numbers = np.fromstring(rle, np.int64, sep=" ")
     if len(numbers) % 2:
         raise RLEError(
-            f"odd count of numbers ({len(numbers)}): pair {len(numbers) // 2 + 1} has a start "
-            f"({numbers[-1]}) but no length"
+            f"odd count of numbers ({len(numbers)}): {_pair(rle, len(numbers) // 2)} has a start "
+            "but no length"
         )
     starts, lengths = numbers[0::2], numbers[1::2]
     for name, values in (("start", starts), ("length", lengths)):
         if values.min() < 1:
-            pair = int(np.argmax(values < 1))
-            raise RLEError(f"pair {pair + 1}: {name} {values[pair]} is less than 1")
-    _check_order(starts, lengths)
+            raise RLEError(f"{_pair(rle, np.argmax(values < 1))}: {name} is less than 1")
+    room = np.diff(starts)  # each run must begin behind the end of the one before
+    if (room < lengths[:-1]).any():
+        pair = int(np.argmax(room < lengths[:-1]))
+        problem = "overlaps" if room[pair] >= 0 else "is not sorted: it begins before"
+        raise RLEError(f"{_pair(rle, pair + 1)} {problem} {_pair(rle, pair)}")
     return starts, lengths
 
 
@@ -86,37 +92,24 @@ def encode(mask: np.ndarray) -> str:
     mask = np.asarray(mask)
     if mask.ndim != 2:
         raise ValueError(f"a mask has two dimensions (height, width), got shape {mask.shape}")
-    flat = mask.T.reshape(-1)
-    if flat.dtype != bool:
-        binary = flat.astype(bool)
-        if not np.array_equal(binary, flat):
-            raise ValueError("a mask holds only 0 and 1; encode one class at a time")
-        flat = binary
-    padded = np.zeros(flat.size + 2, bool)
-    padded[1:-1] = flat
-    changes = np.flatnonzero(padded[1:] != padded[:-1])
-    numbers = np.empty(len(changes), np.int64)
-    numbers[0::2] = changes[0::2] + 1
-    numbers[1::2] = changes[1::2] - changes[0::2]
-    return " ".join(map(str, numbers.tolist()))
+    column_major = mask.T.reshape(-1)
+    flat = column_major.astype(bool, copy=False)
+    if not np.array_equal(flat, column_major):
+        raise ValueError("a mask holds only 0 and 1; encode one class at a time")
+    borders = np.flatnonzero(np.diff(flat, prepend=False, append=False))
+    starts, ends = borders[0::2], borders[1::2]
+    return " ".join(map(str, np.stack((starts + 1, ends - starts), axis=1).ravel().tolist()))
 
 
-_WITHOUT_SPACES = {ord(space): None for space in " \t\r\n"}
+def _words(rle: str) -> list[str]:
+    return re.split(f"[{SPACES}]+", rle.strip(SPACES))
 
 
-def _check_order(starts: np.ndarray, lengths: np.ndarray) -> None:
-    """Each run must begin behind the end of the one before."""
-    room = np.diff(starts)
-    if (room >= lengths[:-1]).all():
-        return
-    pair = int(np.argmax(room < lengths[:-1]))
-    previous, this = f"{starts[pair]} {lengths[pair]}", f"{starts[pair + 1]} {lengths[pair + 1]}"
-    problem = "is not sorted: it begins" if room[pair] < 0 else "overlaps: it begins in"
-    where = "before" if room[pair] < 0 else ""
-    raise RLEError(
-        " ".join(f"pair {pair + 2} ({this}) {problem} {where} pair {pair + 1} ({previous})".split())
-    )
+def _pair(rle: str, index: int) -> str:
+    """Number and text of a pair; from the text, since numbers beyond 64 bits are not kept."""
+    words = _words(rle)[2 * index : 2 * index + 2]
+    return f"pair {index + 1} ({' '.join(map(_short, words))})"
 
 
 def _short(word: str) -> str:
-    return repr(word if len(word) <= 20 else word[:20] + "...")
+    return word if len(word) <= 20 else word[:20] + "..."

@@ -138,9 +138,9 @@ def _to_resume(config: TrainConfig) -> Path | None:
     if config.resume != "auto":
         return Path(config.resume)
     if config.out is not None:
-        return config.out if (config.out / "last.pt").exists() else None
-    candidates = sorted(RUNS.glob(f"{config.variant}-*/last.pt"), key=lambda p: p.stat().st_mtime)
-    for path in reversed(candidates):
+        return config.out if (config.out / "config.json").exists() else None
+    candidates = RUNS.glob(f"{config.variant}-*/config.json")
+    for path in sorted(candidates, key=lambda p: p.stat().st_mtime, reverse=True):
         run = load(path.parent)
         metrics = path.parent / "metrics.csv"
         if not metrics.exists() or len(run.metrics()) < run.options["epochs"]:
@@ -167,7 +167,8 @@ def _merge(config: TrainConfig, run: Run) -> TrainConfig:
             f"--resume {run.path} continues with the run's own options; these contradict it:\n  "
             + "\n  ".join(conflicts)
         )
-    return dataclasses.replace(saved, **changes | {"out": run.path})
+    kept = {"out": run.path, "split": run.path / "split.csv"}
+    return dataclasses.replace(saved, **changes | kept)
 
 
 def _unused(folder: Path) -> Path:

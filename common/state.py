@@ -47,6 +47,8 @@ class Training:
     optimiser: torch.optim.Optimizer
     progress: Progress
     tracker: Tracker
+    baselines: dict[str, float]
+    """What predictions that look at no image score on the val part."""
 
     @property
     def mixed_precision(self) -> bool:

@@ -1,6 +1,6 @@
 """A short table of finished runs, from their run directories alone.
 
-    python -m common.summary runs/A runs/B ...
+python -m common.summary runs/A runs/B ...
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def show(config: Config) -> None:
         print(table(config.paths).to_string(index=False, float_format="{:.3f}".format))
-        print("empty, one class: positive Dice of predicting nothing, and the best class everywhere")
+        print("empty, one class: positive Dice of predicting nothing, and one class everywhere")
 
     return run(show, Config, argv)
 

@@ -27,6 +27,14 @@ class Thresholds:
     probability: tuple[float, ...]
     area: tuple[int, ...]
 
+    def __post_init__(self) -> None:
+        if len(self.probability) != len(self.area):
+            raise ValueError(f"{len(self.probability)} probabilities and {len(self.area)} areas")
+        if not all(0 < p < 1 for p in self.probability):
+            raise ValueError(f"probabilities must lie between 0 and 1, got {self.probability}")
+        if min(self.area, default=0) < 0:
+            raise ValueError(f"areas must be at least 0, got {self.area}")
+
     def save(self, folder: Path) -> None:
         """Writes thresholds.json into a run directory."""
         publish_json(folder / FILE, asdict(self))
@@ -52,12 +60,42 @@ def decide(probabilities: torch.Tensor, thresholds: Thresholds | None) -> torch.
 
     Without thresholds the most probable class. With them, of the defect classes that reach their
     threshold the one that exceeds it most (by ratio), else background. Areas are not looked at.
+    Raises UserError where the thresholds are for another number of classes.
     """
-    if thresholds is None:
-        return probabilities.argmax(1).to(torch.uint8)
-    least = probabilities.new_tensor(thresholds.probability).view(1, -1, 1, 1)
+    if thresholds is None:  # max finds the index many times faster than argmax on a CPU
+        return probabilities.max(1).indices.to(torch.uint8)
+    least = _per_class(probabilities, thresholds)
     ratio, best = (probabilities[:, 1:] / least).max(1)
     return torch.where(ratio >= 1, best + 1, 0).to(torch.uint8)
+
+
+def decide_logits(logits: torch.Tensor, thresholds: Thresholds | None) -> torch.Tensor:
+    """`decide` of the softmax of logits (N, C, H, W): the same label maps, found faster.
+
+    A class k reaches the probability t only where its logit exceeds the background's by
+    log(t / (1 - t)), since softmax over all classes is at most that over the two. Most pixels of
+    most strips fail this test for every class and are background without another look.
+    """
+    background, defects = logits[:, 0], logits[:, 1:]
+    if thresholds is None:
+        possible = defects.amax(1) > background
+    else:
+        slack = 1e-3  # above the rounding of either side
+        possible = (defects - _per_class(logits, thresholds).logit()).amax(1) > background - slack
+    label_map = torch.zeros_like(possible, dtype=torch.uint8)
+    pixels = logits.movedim(1, 0)[:, possible]
+    label_map[possible] = decide(pixels.softmax(0)[None, :, :, None], thresholds).flatten()
+    return label_map
+
+
+def _per_class(values: torch.Tensor, thresholds: Thresholds) -> torch.Tensor:
+    """The probabilities (1, K, 1, 1) that go with values (N, K + 1, H, W)."""
+    if len(thresholds.probability) != values.shape[1] - 1:
+        raise UserError(
+            f"the thresholds are for {len(thresholds.probability)} defect classes, the network "
+            f"has {values.shape[1] - 1}. Delete the run's {FILE} to choose them anew."
+        )
+    return values.new_tensor(thresholds.probability).view(1, -1, 1, 1)
 
 
 def drop_small(label_map: np.ndarray, thresholds: Thresholds | None) -> np.ndarray:

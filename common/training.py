@@ -29,9 +29,10 @@ from tqdm import tqdm
 from common import console, distributed, record, runs
 from common.config import TrainConfig
 from common.errors import UserError
-from common.loader import Loader, pick_device
+from common.loader import Data, Loader, pick_device
 from common.losses import build_loss, class_weights
-from common.metrics import ConfusionMatrix
+from common.memory import keep_freed_memory
+from common.metrics import ConfusionMatrix, baselines
 from common.signals import Interrupted, StopRequest, stop_on_signal
 from common.state import Progress, Training
 from common.step import (
@@ -58,6 +59,7 @@ def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoader
     finite, and for a disk that refuses; Interrupted after a signal.
     """
     device = pick_device(config.device)
+    keep_freed_memory()
     with distributed.process_group(device):
         config, folder, resumed = distributed.from_main(
             runs.choose_folder(config) if distributed.is_main() else None
@@ -109,13 +111,19 @@ def _set_up(
     if distributed.world_size() > 1:
         ids = [device.index] if device.type == "cuda" else None
         network = DistributedDataParallel(network, device_ids=ids)
-    details = {"model": arguments, "data": record.describe(data), "git_commit": runs.git_commit()}
+    floor = _baselines(data)
+    details = {
+        "model": arguments,
+        "data": record.describe(data),
+        "baselines": floor,
+        "git_commit": runs.git_commit(),
+    }
     if distributed.is_main() and not resumed:
         record.open_folder(config, folder, data, details, run_id)
     tracker = Tracker(config, folder, run_id, details)
     training = Training(
         config, folder, device, data, train, val, model, network, average, criterion, optimiser,
-        progress, tracker,
+        progress, tracker, floor,
     )  # fmt: skip
     console.opening(training, resumed)
     return training
@@ -259,7 +267,7 @@ def _validate(training: Training) -> dict[str, float]:
     if distributed.world_size() > 1:  # each process saw other batches: rank 0's statistics count
         for buffer in training.average.buffers():
             torch.distributed.broadcast(buffer, src=0)
-    matrix = ConfusionMatrix(training.data.num_classes)
+    matrix = ConfusionMatrix(training.data.num_classes, training.device)
     loss_sum = torch.zeros(2, dtype=torch.float64, device=training.device)
     for images, targets in training.val:
         with torch.autocast(images.device.type, torch.bfloat16, enabled=training.mixed_precision):
@@ -271,6 +279,18 @@ def _validate(training: Training) -> dict[str, float]:
     loss_sum = distributed.sum_over_ranks(loss_sum).tolist()
     scores = {f"val/{name}": value for name, value in matrix.compute().items()}
     return {"val/loss": loss_sum[0] / loss_sum[1], **scores}
+
+
+def _baselines(data: Data) -> dict[str, float]:
+    """Scores on the val part of predicting nothing, and of the best class everywhere."""
+    scores = baselines(data.store.pixel_counts[data.rows("val")])
+    empty = scores.pop("empty")
+    (everywhere,) = scores.values()
+    return {
+        "empty": empty["dice_positive"],
+        "empty_kaggle": empty["kaggle_dice"],
+        "one_class": everywhere["dice_positive"],
+    }
 
 
 def _loss(name: str, weights: torch.Tensor | None) -> nn.Module:

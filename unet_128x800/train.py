@@ -12,7 +12,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs as a plain script
 
 from common.cli import run
-
 from common.config import TrainConfig
 from common.training import fit
 from unet_128x800.dataloader import HEIGHT, WIDTH, build_dataloaders

@@ -1,0 +1,195 @@
+"""Feeding a training: three ways to the same batches, in one run.
+
+    python -m benchmarks.loading --data data/synthetic --out loading.json
+
+(a) plain: a per-item dataset that, for every image, decodes the JPEG, walks over all rows of the
+CSV (pandas' iterrows) and fills the mask pixel by pixel. (b) good: a per-item dataset with an
+indexed CSV, OpenCV, vectorised masks and DataLoader workers. (c) ours: the pixel store and batches
+gathered from it, into the same tensors as (a) and (b); (d) is (c) with augmentation. Rounds are
+interleaved; (a) is so slow that it loads few images a round. --rows pads the CSV to the size of
+Severstal's with rows of images that are not asked for, since (a) walks over all of them.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from common import labels as labels_module
+from common.augment import Augmentation
+from common.cli import run
+from common.config import PROJECT
+from common.files import publish_json
+from common.labels import Labels, fingerprint
+from common.loader import Data, Loader, as_tensors
+from common.splits import make_split
+from common.store import open_store, resize_image, resize_labels
+
+
+@dataclass
+class Config:
+    """Images a second of three loaders."""
+
+    data: Path = PROJECT / "data" / "synthetic"
+    """Data set root."""
+    height: int = 128
+    """Height of the loaded images."""
+    width: int = 800
+    """Width of the loaded images."""
+    batch_size: int = 16
+    """Images a batch."""
+    workers: int = 2
+    """DataLoader worker processes of (b), and torch threads of (c)."""
+    rounds: int = 5
+    """Interleaved rounds."""
+    rows: int = 7_095
+    """Rows that the scanned CSV is padded to; Severstal has this many."""
+    out: Path | None = None
+    """JSON file for the figures."""
+
+
+class Plain(Dataset):
+    """(a): everything from scratch at every visit."""
+
+    def __init__(self, labels: Labels, size: tuple[int, int], rows: int) -> None:
+        self.labels, self.size = labels, size
+        masks = [(name, k, text) for name, m in labels.rles.items() for k, text in m.items()]
+        masks += [("elsewhere.jpg", 1, "1 1")] * (rows - len(masks))
+        self.csv = pd.DataFrame(masks, columns=["ImageId", "ClassId", "EncodedPixels"])
+
+    def __len__(self) -> int:
+        return len(self.labels.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        name = self.labels.images[index]
+        image = cv2.imread(str(self.labels.path(name)), cv2.IMREAD_GRAYSCALE)
+        height, width = image.shape
+        label_map = np.zeros((height, width), np.uint8)
+        for _, row in self.csv.iterrows():
+            if row["ImageId"] == name:
+                numbers = [int(word) for word in row["EncodedPixels"].split()]
+                for start, length in zip(numbers[0::2], numbers[1::2], strict=True):
+                    for pixel in range(start - 1, start - 1 + length):
+                        label_map[pixel % height, pixel // height] = row["ClassId"]
+        return _tensors(image, label_map, self.size)
+
+
+class Good(Dataset):
+    """(b): what a careful per-item dataset does."""
+
+    def __init__(self, labels: Labels, size: tuple[int, int]) -> None:
+        self.labels, self.size = labels, size
+
+    def __len__(self) -> int:
+        return len(self.labels.images)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        name = self.labels.images[index]
+        image = cv2.imread(str(self.labels.path(name)), cv2.IMREAD_GRAYSCALE)
+        return _tensors(image, self.labels.label_map(name, image.shape), self.size)
+
+
+def _tensors(
+    image: np.ndarray, label_map: np.ndarray, size: tuple[int, int]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    pixels = torch.from_numpy(resize_image(image, size))[None].float() / 255
+    return pixels, torch.from_numpy(resize_labels(label_map, size)).long()
+
+
+def measure(config: Config) -> dict:
+    """Times the three loaders and the store's build; returns the figures."""
+    cv2.setNumThreads(1)
+    torch.set_num_threads(config.workers)
+    labels = labels_module.load(config.data)
+    size = (config.height, config.width)
+    begun = time.perf_counter()
+    data = _open(labels, size, config.workers)
+    built = time.perf_counter() - begun
+    loaders: dict[str, Callable[[], Iterator]] = {
+        "a: plain": lambda: _visit(Plain(labels, size, config.rows), config, 0, limit=16),
+        "b: good": lambda: _visit(Good(labels, size), config, config.workers),
+        "c: ours": _ours(data, config, None),
+        "d: ours, augmenting": _ours(data, config, Augmentation()),
+    }
+    times: dict[str, list[float]] = {name: [] for name in loaders}
+    for _ in range(config.rounds):
+        for name, begin in loaders.items():
+            start = time.perf_counter()
+            images = sum(len(batch) for batch, _ in begin())
+            times[name].append((time.perf_counter() - start) / images)
+    seconds = {name: statistics.median(values) for name, values in times.items()}
+    ours = seconds["c: ours"]
+    rows = [
+        {
+            "loader": name,
+            "images/s": 1 / value,
+            "ms an image": value * 1e3,
+            "ours is faster by": value / ours,
+        }
+        for name, value in seconds.items()
+    ]
+    return {
+        "data": str(config.data),
+        "images": len(labels.images),
+        "size": list(size),
+        "workers": config.workers,
+        "rows": rows,
+        "store build images/s": len(labels.images) / built,
+    }
+
+
+def _open(labels: Labels, size: tuple[int, int], workers: int) -> Data:
+    """Builds the store anew in a folder of its own, so that its build is timed too."""
+    split = make_split(labels)
+    with tempfile.TemporaryDirectory() as folder:  # the maps stay readable when it is gone
+        store = open_store(labels, labels.images, size, Path(folder), fingerprint(labels), workers)
+    return Data(labels, "benchmark", split, store)
+
+
+def _visit(dataset: Dataset, config: Config, workers: int, limit: int | None = None) -> Iterator:
+    order = np.random.default_rng(0).permutation(len(dataset))[:limit].tolist()
+    yield from DataLoader(dataset, config.batch_size, sampler=order, num_workers=workers)
+
+
+def _ours(data: Data, config: Config, augmentation: Augmentation | None) -> Callable[[], Iterator]:
+    device = torch.device("cpu")
+    rows = np.arange(len(data.store.names))
+    pixels = as_tensors(data.store, device)
+    loader = Loader(data, pixels, rows, config.batch_size, device, 0, augmentation)
+
+    def begin() -> Iterator:
+        loader.set_epoch(loader.epoch + 1)
+        return iter(loader)
+
+    return begin
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the table and writes the JSON file; returns the exit code."""
+
+    def show(config: Config) -> None:
+        result = measure(config)
+        print(pd.DataFrame(result["rows"]).to_string(index=False, float_format="{:.2f}".format))
+        print(
+            f"store build: {result['store build images/s']:.0f} images/s with "
+            f"{result['workers']} threads, fingerprint and hashes included"
+        )
+        if config.out:
+            publish_json(config.out, result)
+
+    return run(show, Config, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

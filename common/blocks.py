@@ -1,0 +1,67 @@
+"""Building blocks that the networks share, and the folding of batch normalisation for inference."""
+
+from __future__ import annotations
+
+import copy
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvBnAct(nn.Sequential):
+    """Convolution -> batch normalisation -> LeakyReLU, the size kept.
+
+    `kernel` is odd; padding follows from it and `dilation`. The convolution has no bias: the
+    normalisation brings one. `fuse` folds the first two into one convolution.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(
+                inputs,
+                outputs,
+                kernel,
+                padding=dilation * (kernel // 2),
+                dilation=dilation,
+                bias=False,
+            ),
+            nn.BatchNorm2d(outputs),
+            nn.LeakyReLU(0.01, inplace=True),
+        )
+
+
+def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
+    """Repeats the last row and column of `(N, C, H, W)` until `multiple` divides both sides."""
+    height, width = images.shape[-2:]
+    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+
+
+def crop_to(features: Tensor, height: int, width: int) -> Tensor:
+    """The top left `height` x `width` of `(N, C, H, W)`: undoes `pad_to_multiple`."""
+    return features[..., :height, :width]
+
+
+def fuse(model: nn.Module) -> nn.Module:
+    """A copy for inference: eval mode, every BatchNorm2d folded into the convolution before it.
+
+    Folds pairs that follow one another in an `nn.Sequential`, where the order of definition is the
+    order of execution; outputs equal those of `model.eval()` up to float rounding.
+    """
+    fused = copy.deepcopy(model).eval()
+    for module in fused.modules():
+        if isinstance(module, nn.Sequential):
+            _fold(module)
+    return fused
+
+
+def _fold(sequence: nn.Sequential) -> None:
+    for conv, norm in zip(list(sequence), list(sequence)[1:], strict=False):
+        ...
+
+
+def conv_layers(model: nn.Module) -> int: ...
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of trainable numbers of a model."""
+    return sum(p.numel() for p in model.parameters())

@@ -1,0 +1,117 @@
+"""Batches: right shapes and values, each image once, the same again for the same seed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from common.augment import Augmentation
+from common.errors import UserError
+from common.loader import Loader, as_tensors, build_loaders, pick_device, prepare
+from unet_64x400.train import Config
+
+
+@pytest.fixture(scope="module")
+def config(dataset: Path, store_folder: Path) -> Config:
+    return Config(data=dataset, store=store_folder, height=32, width=200, batch_size=8)
+
+
+def test_batches_have_the_stated_form(config: Config) -> None:
+    train, val, test = build_loaders(config, Augmentation())
+    for loader in (train, val, test):
+        images, targets = next(iter(loader))
+        assert images.shape[1:] == (1, 32, 200)
+        assert targets.shape[1:] == (32, 200)
+        assert images.dtype == torch.float32
+        assert targets.dtype == torch.int64
+        assert 0 <= targets.min()
+        assert targets.max() <= loader.data.labels.num_classes
+
+
+def test_val_walks_each_image_once_unchanged_and_normalised(config: Config) -> None:
+    _, val, _ = build_loaders(config, Augmentation())
+    images = torch.cat([images for images, _ in val])
+    targets = torch.cat([targets for _, targets in val])
+    rows = val.data.rows("val")
+    mean, std = val.data.normalisation
+    expected = (val.data.store.images[rows].astype(np.float32) / 255 - mean) / std
+    np.testing.assert_allclose(images[:, 0].numpy(), expected, atol=1e-4)
+    np.testing.assert_array_equal(targets.numpy(), val.data.store.labels[rows])
+    assert len(val) == -(-len(rows) // 8)
+
+
+def test_training_images_have_mean_zero_and_deviation_one(config: Config) -> None:
+    data = prepare(config)
+    pixels = data.store.images[data.rows("train")] / 255
+    assert data.normalisation == pytest.approx((pixels.mean(), pixels.std()), abs=1e-5)
+
+
+def test_an_epoch_sees_no_image_twice_and_another_epoch_another_order(config: Config) -> None:
+    train, _, _ = build_loaders(config, Augmentation())
+    orders = []
+    for epoch in (0, 1):
+        train.set_epoch(epoch)
+        names = [name for step in range(len(train)) for name in train.batch_names(step)]
+        assert len(names) == len(set(names)) == len(train) * 8
+        orders.append(names)
+    assert orders[0] != orders[1]
+
+
+def test_a_batch_can_be_made_again_from_the_middle(config: Config) -> None:
+    train, _, _ = build_loaders(config, Augmentation())
+    train.set_epoch(3)
+    whole = list(train)
+    train.set_epoch(3, start_step=2)
+    rest = list(train)
+    assert len(rest) == len(whole) - 2
+    for (a, b), (c, d) in zip(whole[2:], rest, strict=True):
+        assert torch.equal(a, c)
+        assert torch.equal(b, d)
+
+
+def test_the_seed_changes_order_and_augmentation(config: Config) -> None:
+    data = prepare(config)
+    pixels = as_tensors(data.store, torch.device("cpu"))
+    rows = data.rows("train")
+    batches = [
+        next(iter(Loader(data, pixels, rows, 4, torch.device("cpu"), seed, Augmentation())))[0]
+        for seed in (0, 0, 1)
+    ]
+    assert torch.equal(batches[0], batches[1])
+    assert not torch.equal(batches[0], batches[2])
+
+
+def test_masks_move_with_their_images(config: Config) -> None:
+    """An image whose grey values are its own mask must still be so after flips and shifts."""
+    data = prepare(config)
+    maps = torch.from_numpy(np.array(data.store.labels))
+    geometry = Augmentation(gain=0, offset=0)
+    loader = Loader(data, (maps, maps), data.rows("train"), 8, torch.device("cpu"), 0, geometry)
+    mean, std = data.normalisation
+    for images, targets in loader:
+        grey = ((images[:, 0] * std + mean) * 255).round().long()
+        assert torch.equal(grey, targets)
+
+
+def test_shards_of_two_processes_make_up_the_whole(config: Config, monkeypatch) -> None:
+    train, val, _ = build_loaders(config, Augmentation())
+    train.set_epoch(1)
+    whole = [batch for batch, _ in train]
+    seen, halves = [], []
+    monkeypatch.setattr("common.loader.world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr("common.loader.rank", lambda rank=rank: rank)
+        halves.append([batch for batch, _ in train])
+        seen += [name for step in range(len(val)) for name in val.batch_names(step)]
+    for full, even, odd in zip(whole, *halves, strict=True):
+        assert torch.equal(full[0::2], even)
+        assert torch.equal(full[1::2], odd)
+    assert sorted(seen) == sorted(val.data.store.names[row] for row in val.data.rows("val"))
+
+
+def test_a_gpu_that_is_not_there_is_said() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(UserError, match="--device cpu"):
+        pick_device("cuda")
+    assert pick_device("auto") == torch.device("cpu")

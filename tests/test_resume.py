@@ -1,0 +1,130 @@
+"""Killed, interrupted and resumed runs end as undisturbed ones do, bit for bit."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from common.config import PROJECT
+
+EPOCHS = 3
+MAY_DIFFER = ("second", "wait", "memory")
+
+
+def command(dataset: Path, store: Path, *options: object) -> list[str]:
+    fixed = {
+        "--data": dataset, "--store": store, "--epochs": EPOCHS, "--batch-size": 4, "--height": 32,
+        "--width": 200, "--base-channels": 8, "--device": "cpu", "--wandb": "disabled",
+    }  # fmt: skip
+    words = [word for pair in fixed.items() for word in pair]
+    return [sys.executable, "-m", "modified_unet.train", *map(str, [*words, *options])]
+
+
+def record(run: Path) -> pd.DataFrame:
+    """metrics.csv without the columns that may differ between repeats, as text."""
+    table = pd.read_csv(run / "metrics.csv", dtype=str)
+    return table[[c for c in table if not any(word in c for word in MAY_DIFFER)]]
+
+
+def assert_same_run(run: Path, reference: Path) -> None:
+    pd.testing.assert_frame_equal(record(run), record(reference))
+    for name in ("best.pt", "last.pt"):
+        ours, theirs = (torch.load(r / name, weights_only=True) for r in (run, reference))
+        for key in ("model", "average"):
+            for tensor, value in ours.get(key, {}).items():
+                assert torch.equal(value, theirs[key][tensor]), (name, tensor)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Path, store_folder: Path, tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    subprocess.run(
+        command(dataset, store_folder, "--out", out), cwd=PROJECT, check=True, capture_output=True
+    )
+    return out
+
+
+def kill_when(process: subprocess.Popen, happens, signum: int) -> None:
+    """Sends the signal as soon as `happens()` is true; fails if the process ends before."""
+    limit = time.monotonic() + 120
+    while not happens():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < limit
+        time.sleep(0.002)
+    process.send_signal(signum)
+
+
+def rows(run: Path) -> int:
+    path = run / "metrics.csv"
+    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+POINTS = {
+    "mid-epoch": lambda run: rows(run) == 1,
+    "while saving": lambda run: rows(run) == 1 and any(run.glob(".*.pt.*")),
+    "between checkpoint and table": lambda run: (run / "last.pt").exists(),
+}
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_killed_and_resumed(
+    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, point: str
+) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command(dataset, store_folder, "--out", out),
+        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    kill_when(process, lambda: POINTS[point](out), signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert rows(out) < EPOCHS
+    subprocess.run(
+        command(dataset, store_folder, "--out", out, "--resume", "auto"),
+        cwd=PROJECT, check=True, capture_output=True,
+    )  # fmt: skip
+    assert_same_run(out, undisturbed)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_mid_epoch_and_prints_how_to_go_on(
+    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, signum: int
+) -> None:
+    out = tmp_path / "run"
+    process = subprocess.Popen(
+        command(dataset, store_folder, "--out", out),
+        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    kill_when(process, lambda: rows(out) == 1, signum)
+    stdout, stderr = process.communicate()
+    assert process.returncode == 128 + signum, stderr
+    assert "Traceback" not in stderr
+    assert f"--resume {out}" in stdout + stderr
+    progress = torch.load(out / "last.pt", weights_only=True)["progress"]
+    assert progress["epoch"] == 1
+    assert progress["step"] > 0
+    subprocess.run(
+        [sys.executable, "-m", "modified_unet.train", "--resume", str(out)],
+        cwd=PROJECT, check=True, capture_output=True, env=os.environ | {"WANDB_MODE": "disabled"},
+    )  # fmt: skip
+    assert_same_run(out, undisturbed)
+
+
+def test_resuming_with_other_options_is_refused(train, trained_run: Path, capsys) -> None:
+    assert train("modified_unet", "--resume", trained_run, "--lr", 0.5) == 2
+    assert "--lr 0.5 (the run has" in capsys.readouterr().err
+    assert train("unet_64x400", "--resume", trained_run) == 2
+    assert "is a run of modified_unet" in capsys.readouterr().err
+
+
+def test_resuming_on_changed_data_is_refused(train, trained_run: Path, capsys, tmp_path) -> None:
+    from data.synthetic import generate
+
+    generate(tmp_path / "other", 30, seed=5)
+    assert train("modified_unet", "--resume", trained_run, "--data", tmp_path / "other") == 2
+    assert "has changed" in capsys.readouterr().err

@@ -1,0 +1,68 @@
+"""wandb gets what metrics.csv gets, and can fail without a training noticing."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import wandb
+from common import tracking
+
+
+class FakeRun:
+    def __init__(self) -> None:
+        self.logged: list[dict] = []
+        self.finished = None
+
+    def define_metric(self, *_: object, **__: object) -> None: ...
+
+    def log(self, values: dict) -> None:
+        self.logged.append(values)
+
+    def finish(self, exit_code: int) -> None:
+        self.finished = exit_code
+
+
+def test_wandb_gets_the_rows_of_metrics_csv(train, tmp_path: Path, monkeypatch) -> None:
+    fake, arguments = FakeRun(), {}
+    monkeypatch.setattr(wandb, "init", lambda **kwargs: arguments.update(kwargs) or fake)
+    out = tmp_path / "run"
+    assert train("modified_unet", "--out", out, "--epochs", 2, "--wandb", "offline") == 0
+    table = pd.read_csv(out / "metrics.csv")
+    epochs = [row for row in fake.logged if "train/loss" in row]
+    assert [list(row) for row in epochs] == [list(table.columns)] * 2
+    assert [row["val/loss"] for row in epochs] == pytest.approx(table["val/loss"].tolist())
+    steps = [row["step"] for row in fake.logged if "train/step_loss" in row]
+    assert steps == list(range(len(steps)))
+    pictures = [row["samples"] for row in fake.logged if "samples" in row][0]
+    assert set(pictures[0]._masks) == {"truth", "prediction"}
+    assert arguments["mode"] == "offline"
+    assert arguments["config"]["variant"] == "modified_unet"
+    assert arguments["config"]["data"]["fingerprint"]
+    assert fake.finished == 0
+
+
+@pytest.mark.parametrize("where", ["init", "log"])
+def test_a_failing_wandb_does_not_stop_a_training(
+    train, tmp_path: Path, monkeypatch, capsys, where: str
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        raise wandb.errors.CommError("unreachable")
+
+    fake = FakeRun()
+    fake.log = fails
+    monkeypatch.setattr(wandb, "init", fails if where == "init" else lambda **_: fake)
+    out = tmp_path / "run"
+    assert train("modified_unet", "--out", out, "--wandb", "online") == 0
+    assert (out / "metrics.csv").exists()
+    assert "unreachable" in capsys.readouterr().out
+
+
+def test_a_key_is_looked_for_where_wandb_keeps_it(tmp_path: Path, monkeypatch) -> None:
+    assert not tracking.has_key()
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert tracking.has_key()
+    monkeypatch.delenv("WANDB_API_KEY")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password secret\n")
+    (tmp_path / ".netrc").chmod(0o600)
+    assert tracking.has_key()
