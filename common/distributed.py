@@ -50,11 +50,14 @@ def sum_over_ranks(value: torch.Tensor) -> torch.Tensor:
     return value
 
 
-def max_over_ranks(value: torch.Tensor) -> torch.Tensor:
-    """The element-wise largest over all processes, in place."""
-    if world_size() > 1:
-        dist.all_reduce(value, op=dist.ReduceOp.MAX)
-    return value
+def max_over_ranks(value: int) -> int:
+    """The largest of all processes' numbers, on every process."""
+    if world_size() == 1:
+        return value
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    box = torch.tensor(value, device=device)
+    dist.all_reduce(box, op=dist.ReduceOp.MAX)
+    return int(box)
 
 
 def from_main(value: object) -> object:

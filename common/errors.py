@@ -1,4 +1,4 @@
-"""The one exception that a command turns into a message instead of a traceback."""
+"""The exceptions that a command turns into a message instead of a traceback."""
 
 
 class UserError(Exception):
@@ -6,3 +6,11 @@ class UserError(Exception):
 
     The message says what is wrong, where, and what to do. Commands print it and exit with 2.
     """
+
+
+class Interrupted(Exception):
+    """A signal stopped the run after its state was saved; the message says how to go on."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum  # the shell's convention

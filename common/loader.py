@@ -24,7 +24,7 @@ from common.store import Store, open_store
 from data.synthetic import generate
 
 PARTS = ("train", "val", "test")
-DEMO_IMAGES = 600
+SYNTHETIC_IMAGES = 400
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def default_root() -> Path:
             return root
     root = PROJECT / "data" / "synthetic"
     if is_main():
-        print(f"no --data given and no data/severstal: making {DEMO_IMAGES} images in {root}")
-    generate(root, DEMO_IMAGES, seed=0)
+        print(f"no --data given and no data/severstal: making {SYNTHETIC_IMAGES} images in {root}")
+    generate(root, SYNTHETIC_IMAGES, seed=0)
     return root
 
 

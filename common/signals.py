@@ -6,17 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
-from common import distributed
-
-
-class Interrupted(Exception):
-    """A signal stopped the run after its state was saved; the message says how to go on."""
-
-    def __init__(self, message: str, signum: int) -> None:
-        super().__init__(message)
-        self.exit_code = 128 + signum  # the shell's convention
+from common.distributed import max_over_ranks, world_size
 
 
 class StopRequest:
@@ -29,13 +19,10 @@ class StopRequest:
 
         Many processes must stop at the same one, so they ask each other, every `every` steps.
         """
-        if distributed.world_size() == 1:
-            return bool(self.signum)
-        if (step + 1) % every:
-            return False
-        backend = torch.distributed.get_backend()
-        device = "cuda" if backend == "nccl" else "cpu"
-        self.signum = int(distributed.max_over_ranks(torch.tensor(self.signum, device=device)))
+        if world_size() > 1:
+            if (step + 1) % every:
+                return False
+            self.signum = max_over_ranks(self.signum)
         return bool(self.signum)
 
 

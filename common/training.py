@@ -28,12 +28,12 @@ from tqdm import tqdm
 
 from common import console, distributed, record, runs
 from common.config import TrainConfig
-from common.errors import UserError
+from common.errors import Interrupted, UserError
 from common.loader import Data, Loader, pick_device
 from common.losses import build_loss, class_weights
 from common.memory import keep_freed_memory
 from common.metrics import ConfusionMatrix, baselines
-from common.signals import Interrupted, StopRequest, stop_on_signal
+from common.signals import StopRequest, stop_on_signal
 from common.state import Progress, Training
 from common.step import (
     BufferGuard,
@@ -43,6 +43,7 @@ from common.step import (
     optimise,
     update_ema,
 )
+from common.sync_bn import synchronise_batch_norms
 from common.tracking import Tracker
 
 SELECT = "val/dice_mean"  # the best epoch's figure: counts misses, false alarms and mix-ups alike
@@ -95,7 +96,7 @@ def _set_up(
     arguments = {"base_channels": config.base_channels, "num_classes": data.num_classes}
     model = build_model(**arguments).to(device, memory_format=torch.channels_last)
     if config.sync_bn and distributed.world_size() > 1:
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = synchronise_batch_norms(model, device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
     counts = data.store.pixel_counts[data.rows("train")].sum(axis=0)
     weights = class_weights(torch.from_numpy(counts)) if config.class_balance == "sqrt" else None
