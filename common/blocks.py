@@ -6,6 +6,7 @@ import copy
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 class ConvBnAct(nn.Sequential):
@@ -15,7 +16,9 @@ class ConvBnAct(nn.Sequential):
     normalisation brings one. `fuse` folds the first two into one convolution.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel: int = 3, dilation: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int = 3, dilation: int = 1, groups: int = 1
+    ) -> None:
         super().__init__(
             nn.Conv2d(
                 inputs,
@@ -23,6 +26,7 @@ class ConvBnAct(nn.Sequential):
                 kernel,
                 padding=dilation * (kernel // 2),
                 dilation=dilation,
+                groups=groups,
                 bias=False,
             ),
             nn.BatchNorm2d(outputs),
@@ -54,14 +58,19 @@ def fuse(model: nn.Module) -> nn.Module:
     return fused
 
 
-def _fold(sequence: nn.Sequential) -> None:
-    for conv, norm in zip(list(sequence), list(sequence)[1:], strict=False):
-        ...
-
-
-def conv_layers(model: nn.Module) -> int: ...
+def conv_layers(model: nn.Module) -> int:
+    """Number of convolutions, transposed ones included."""
+    return sum(isinstance(m, nn.Conv2d | nn.ConvTranspose2d) for m in model.modules())
 
 
 def parameters(model: nn.Module) -> int:
     """Number of trainable numbers of a model."""
     return sum(p.numel() for p in model.parameters())
+
+
+def _fold(sequence: nn.Sequential) -> None:
+    for i in range(len(sequence) - 1):
+        pair = sequence[i], sequence[i + 1]
+        if isinstance(pair[0], nn.Conv2d) and isinstance(pair[1], nn.BatchNorm2d):
+            sequence[i] = fuse_conv_bn_eval(*pair)
+            sequence[i + 1] = nn.Identity()

@@ -1,8 +1,8 @@
 """Train the slim-deep U-Net, at 64x512 or on whole strips.
 
-    python modified_unet/train.py
-    python modified_unet/train.py --height 256 --width 1600
-    torchrun --nproc-per-node 4 modified_unet/train.py --data data/severstal
+python modified_unet/train.py
+python modified_unet/train.py --height 256 --width 1600
+torchrun --nproc-per-node 4 modified_unet/train.py --data data/severstal
 """
 
 import sys
@@ -28,6 +28,7 @@ class Config(TrainConfig):
     width: int = WIDTH
     loss: str = "bce+lovasz"
     lr: float = 2e-3
+    base_channels: int = 32
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """Killed, interrupted and resumed runs end as undisturbed ones do, bit for bit."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -122,9 +123,12 @@ def test_resuming_with_other_options_is_refused(train, trained_run: Path, capsys
     assert "is a run of modified_unet" in capsys.readouterr().err
 
 
-def test_resuming_on_changed_data_is_refused(train, trained_run: Path, capsys, tmp_path) -> None:
-    from data.synthetic import generate
-
-    generate(tmp_path / "other", 30, seed=5)
-    assert train("modified_unet", "--resume", trained_run, "--data", tmp_path / "other") == 2
+def test_resuming_on_changed_data_is_refused(
+    train, trained_run: Path, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(dataset, changed)
+    first, second = sorted((changed / "train_images").iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    assert train("modified_unet", "--resume", trained_run, "--data", changed) == 2
     assert "has changed" in capsys.readouterr().err
