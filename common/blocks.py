@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -37,7 +38,10 @@ class ConvBnAct(nn.Sequential):
 def pad_to_multiple(images: Tensor, multiple: int) -> Tensor:
     """Repeats the last row and column of `(N, C, H, W)` until `multiple` divides both sides."""
     height, width = images.shape[-2:]
-    return F.pad(images, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+    below, right = -height % multiple, -width % multiple
+    if below == right == 0:  # padding by nothing would copy
+        return images
+    return F.pad(images, (0, right, 0, below), mode="replicate")
 
 
 def crop_to(features: Tensor, height: int, width: int) -> Tensor:
@@ -52,9 +56,11 @@ def fuse(model: nn.Module) -> nn.Module:
     order of execution; outputs equal those of `model.eval()` up to float rounding.
     """
     fused = copy.deepcopy(model).eval()
-    for module in fused.modules():
-        if isinstance(module, nn.Sequential):
-            _fold(module)
+    for sequence in [m for m in fused.modules() if isinstance(m, nn.Sequential)]:
+        for index, (conv, norm) in enumerate(pairwise(list(sequence))):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                sequence[index] = fuse_conv_bn_eval(conv, norm)
+                sequence[index + 1] = nn.Identity().eval()
     return fused
 
 
@@ -66,11 +72,3 @@ def conv_layers(model: nn.Module) -> int:
 def parameters(model: nn.Module) -> int:
     """Number of trainable numbers of a model."""
     return sum(p.numel() for p in model.parameters())
-
-
-def _fold(sequence: nn.Sequential) -> None:
-    for i in range(len(sequence) - 1):
-        pair = sequence[i], sequence[i + 1]
-        if isinstance(pair[0], nn.Conv2d) and isinstance(pair[1], nn.BatchNorm2d):
-            sequence[i] = fuse_conv_bn_eval(*pair)
-            sequence[i + 1] = nn.Identity()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import cv2
 import numpy as np
 
 FIGURES = ("brightness", "contrast", "black_share")
@@ -16,8 +17,9 @@ def statistics(image: np.ndarray) -> np.ndarray:
     brightness and contrast: mean and standard deviation of the grey values, in [0, 1]. black
     share: share of columns that are black from top to bottom, as beside a strip's edge.
     """
+    mean, deviation = cv2.meanStdDev(image)
     black = (image.max(axis=0) < BLACK).mean()
-    return np.array([image.mean() / 255, image.std() / 255, black])
+    return np.array([mean.item() / 255, deviation.item() / 255, black])
 
 
 def reference(statistics: Iterable[np.ndarray]) -> dict[str, list[float]]:

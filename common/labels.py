@@ -13,20 +13,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 from tqdm import tqdm
 
 from common import rle
-from common.errors import UserError
+from common.tables import LabelError, read_rows
 
-EXTENSIONS = {".bmp", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-NEW_COLUMNS = ("ImageId", "ClassId", "EncodedPixels")
-OLD_COLUMNS = ("ImageId_ClassId", "EncodedPixels")
+EXTENSIONS = {
+    ".avif", ".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
+    ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp",
+}  # fmt: skip
+COLUMNS = ["ImageId", "ClassId", "EncodedPixels"]
+OLD_COLUMNS = ["ImageId_ClassId", "EncodedPixels"]
 DEFAULT_CLASSES = 4
-
-
-class LabelError(UserError):
-    """A data set that cannot be used as it is; the message names the file and the row."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Labels:
 
     images: sorted file names. rles: image -> class -> run-length encoding, without empty ones.
     groups: image -> group, from groups.csv; None where there is no such file. num_classes: defect
-    classes, the largest ClassId; 4 where there is no mask at all.
+    classes, the largest ClassId; 4 where train.csv has no row.
     """
 
     root: Path
@@ -58,7 +56,7 @@ class Labels:
 
         Raises LabelError where a mask does not fit into `shape`, the image's height and width.
         """
-        label_map = np.zeros(shape[::-1], np.uint8).T  # masks run down the columns
+        columns = np.zeros(shape[::-1], np.uint8)  # masks run down the columns
         for defect_class in self.classes(name):
             try:
                 mask = rle.decode(self.rles[name][defect_class], shape)
@@ -66,16 +64,17 @@ class Labels:
                 raise LabelError(
                     f"{self.root / 'train.csv'}: mask of {name}, class {defect_class}: {error}"
                 ) from error
-            np.putmask(label_map.T, mask.T.view(bool), defect_class)
-        return np.ascontiguousarray(label_map)
+            np.maximum(columns, mask.T * np.uint8(defect_class), out=columns)
+        return cv2.transpose(columns)
 
 
 def load(root: Path | str) -> Labels:
     """Reads the data set in `root`: train_images/, train.csv in either format, groups.csv.
 
     Formats: `ImageId,ClassId,EncodedPixels`, a row a mask; and `ImageId_ClassId,EncodedPixels`, a
-    row an image and class, empty where there is no defect. Raises LabelError for the first thing
-    that is wrong.
+    row an image and class, empty where there is no defect. Raises LabelError, which says the first
+    thing that is wrong and how many more there are. Whether masks fit their images shows only
+    when these are read.
     """
     root = Path(root)
     labels, problems = inspect(root)
@@ -94,18 +93,16 @@ def inspect(root: Path) -> tuple[Labels, list[str]]:
     """
     image_dir = root / "train_images"
     images = _image_names(root, image_dir)
-    table = _read_csv(root / "train.csv")
-    rles, problems = _masks(table, set(images), root / "train.csv")
+    rles, num_classes, problems = _masks(root / "train.csv", set(images))
     groups, group_problems = _groups(root / "groups.csv", set(images))
-    largest = max((k for masks in rles.values() for k in masks), default=DEFAULT_CLASSES)
-    labels = Labels(root, image_dir, images, rles, groups, largest)
+    labels = Labels(root, image_dir, images, rles, groups, num_classes)
     return labels, problems + group_problems
 
 
 def read_image(path: Path) -> np.ndarray:
     """The image as grey values (H, W) uint8; 16-bit ones are scaled down by 256.
 
-    Raises LabelError where it is missing, no image, or cut off: OpenCV would fill the rest of a
+    Raises LabelError where it is missing, no image, or cut off: OpenCV may fill the rest of a
     truncated file with grey and say nothing.
     """
     try:
@@ -115,7 +112,10 @@ def read_image(path: Path) -> np.ndarray:
     if _is_truncated(data):
         raise LabelError(f"{path} is truncated: its end is missing. Copy or download it again.")
     flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # an empty file, or a header that promises billions of pixels
+        image = None
     if image is None:
         raise LabelError(f"{path} is not an image that OpenCV can read.")
     if image.dtype == np.uint16:
@@ -159,60 +159,44 @@ def _image_names(root: Path, image_dir: Path) -> tuple[str, ...]:
     if not image_dir.is_dir():
         raise LabelError(f"{root} holds no folder train_images/: images belong there.")
     names = sorted(
-        entry.name
-        for entry in os.scandir(image_dir)
-        if Path(entry.name).suffix.lower() in EXTENSIONS and not entry.name.startswith(".")
+        path.name
+        for path in image_dir.iterdir()
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
     )
     if not names:
         raise LabelError(f"{image_dir} holds no images ({', '.join(sorted(EXTENSIONS))}).")
     return tuple(names)
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    """The table as ImageId, ClassId, EncodedPixels, all texts; the index is the file's line."""
-    if not path.exists():
-        raise LabelError(f"{path} is missing: it holds the masks of the images.")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' parser errors are ValueErrors
-        raise LabelError(f"cannot read {path} as a table: {error}") from error
-    table.index = pd.RangeIndex(2, len(table) + 2)  # line 1 is the header
-    if tuple(table.columns) == OLD_COLUMNS:
-        parts = table["ImageId_ClassId"].str.rpartition("_")
-        table = table.assign(ImageId=parts[0], ClassId=parts[2])
-    elif set(table.columns) != set(NEW_COLUMNS):
-        raise LabelError(
-            f"{path} has the columns {', '.join(map(str, table.columns))}; expected "
-            f"{','.join(NEW_COLUMNS)} or {','.join(OLD_COLUMNS)}."
-        )
-    return table[list(NEW_COLUMNS)].fillna("")
-
-
-def _masks(
-    table: pd.DataFrame, images: set[str], path: Path
-) -> tuple[dict[str, dict[int, str]], list[str]]:
+def _masks(path: Path, images: set[str]) -> tuple[dict[str, dict[int, str]], int, list[str]]:
+    """Masks (image -> class -> text), the largest class, and what is wrong, row by row."""
+    rows, problems = read_rows(path, COLUMNS, OLD_COLUMNS)
     masks: dict[str, dict[int, str]] = {}
-    problems = []
-    seen: dict[tuple[str, int], int] = {}
-    for line, image, class_id, text in table.itertuples():
+    lines: dict[tuple[str, int], int] = {}
+    for line, fields in rows:
+        image, class_id, text = fields if len(fields) == 3 else (*_split_id(fields[0]), fields[1])
+        text = "" if text.lower() == "nan" else text
         where = f"{path}, line {line} ({image}, class {class_id})"
         if image not in images:
             problems.append(f"{where}: there is no such image in train_images/")
         elif (defect_class := _class_number(class_id)) is None:
             problems.append(f"{where}: ClassId must be a whole number from 1 to 255")
-        elif (image, defect_class) in seen:
-            problems.append(f"{where}: a duplicate of line {seen[image, defect_class]}")
+        elif (first := lines.setdefault((image, defect_class), line)) != line:
+            problems.append(f"{where}: a duplicate of line {first}")
         else:
-            seen[image, defect_class] = line
-            if text.strip().lower() in ("", "nan"):
-                continue
             try:
-                rle.runs(text)
+                starts, _ = rle.runs(text)
             except rle.RLEError as error:
                 problems.append(f"{where}: malformed run-length encoding: {error}")
             else:
-                masks.setdefault(image, {})[defect_class] = text
-    return masks, problems
+                if len(starts):
+                    masks.setdefault(image, {})[defect_class] = text
+    return masks, max((k for _, k in lines), default=DEFAULT_CLASSES), problems
+
+
+def _split_id(text: str) -> tuple[str, str]:
+    image, _, class_id = text.rpartition("_")
+    return image, class_id
 
 
 def _class_number(text: str) -> int | None:
@@ -221,26 +205,24 @@ def _class_number(text: str) -> int | None:
 
 
 def _groups(path: Path, images: set[str]) -> tuple[dict[str, str] | None, list[str]]:
+    """Group of each image that has one, and what is wrong; None where there is no groups.csv."""
     if not path.exists():
         return None, []
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise LabelError(f"cannot read {path} as a table: {error}") from error
-    if set(table.columns) != {"image", "group"}:
-        raise LabelError(
-            f"{path} has the columns {', '.join(table.columns)}; expected image,group."
-        )
-    problems = [f"{path}: {name} is not in train_images/" for name in set(table["image"]) - images]
-    doubled = table.loc[table["image"].duplicated(), "image"]
-    problems += [f"{path}: {name} has more than one row" for name in doubled]
-    return dict(zip(table["image"], table["group"], strict=True)), sorted(problems)
+    rows, problems = read_rows(path, ["image", "group"])
+    groups: dict[str, str] = {}
+    for line, (image, group) in rows:
+        where = f"{path}, line {line} ({image})"
+        if image not in images:
+            problems.append(f"{where}: there is no such image in train_images/")
+        elif not group:
+            problems.append(f"{where}: the group is empty")
+        elif groups.setdefault(image, group) != group:
+            problems.append(f"{where}: a second group of the same image")
+    return groups, problems
 
 
 def _is_truncated(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end marker (a little padding may follow it)."""
-    if data.startswith(b"\xff\xd8"):
-        return b"\xff\xd9" not in data[-64:]
-    if data.startswith(b"\x89PNG"):
-        return b"IEND" not in data[-64:]
-    return False
+    """Whether a JPEG or PNG lacks its end marker."""
+    if data.startswith(b"\xff\xd8"):  # a thumbnail's end comes before the image's own last scan
+        return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
+    return data.startswith(b"\x89PNG") and b"IEND\xaeB`\x82" not in data

@@ -31,9 +31,9 @@ def decode(rle: str | float | None, shape: tuple[int, int] = (256, 1600)) -> np.
     size = height * width
     if len(starts) == 0:
         return np.zeros((width, height), np.uint8).T
-    # Bounds first and one by one: sums of numbers within them cannot overflow.
+    # Each bound by itself: the sum of two huge numbers would wrap around.
     past = (starts > size) | (lengths > size)
-    ends = np.where(past, size + 1, starts - 1 + np.where(past, 0, lengths))
+    ends = np.where(past, size + 1, starts - 1 + lengths)
     if (ends > size).any():
         pair = int(np.argmax(ends > size))
         raise RLEError(

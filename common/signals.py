@@ -15,7 +15,7 @@ class StopRequest:
     signum: int = 0
 
     def agreed(self, step: int, every: int = 10) -> bool:
-        """Whether all processes stop after this step.
+        """Whether all processes stop after this step, counted over the whole training.
 
         Many processes must stop at the same one, so they ask each other, every `every` steps.
         """

@@ -1,87 +1,82 @@
 """Who trains, who validates, who tests: by near-duplicate group, decided once, kept in split.csv.
 
 Strips are photographed in sequence and public sets hold copies, so images split one by one put
-twins on both sides and a score then measures memory. Images whose perceptual hashes agree, or that
-groups.csv puts together, form a group, and a group stays whole.
+twins on both sides and a score then measures memory. Images that look the same, or that groups.csv
+puts together, form a group, and a group stays whole.
 
-The hash of an image is the sign (-1, 0, 1) of each cell of its thumbnail, averaged over blocks and
-freed of slow illumination: equal for re-encoded, brighter and slightly shifted copies. Two images
-are near-duplicates where the cosine of their hashes is at least SIMILAR. Products of such vectors
-are whole numbers and exact in float32: the same groups come out on every machine.
+A data set splits alike on every machine: nothing here depends on a library's random numbers.
 """
 
 from __future__ import annotations
 
 import io
 import os
-import warnings
+from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from sklearn.model_selection import StratifiedGroupKFold
 from tqdm import tqdm
 
+from common import near_duplicates
 from common.errors import UserError
 from common.files import publish
 from common.labels import Labels, fingerprint, read_image
+from common.stratify import apportion, shuffled
+from common.tables import read_rows
 
 PARTS = ("train", "val", "test")
 COLUMNS = ["image", "split", "group"]
-FOLDS = 7  # one tests, one validates, five train
-THUMBNAIL = (16, 100)  # rows, columns
-FAINT = 0.25  # grey levels: a cell closer to its surroundings than this has no sign
-SIMILAR = 0.55
-MARKED = 200  # cells with a sign that a hash needs to say anything; black frames have fewer
+VERSION = 1  # of the near-duplicate rule; part of the name of what is kept of its work
 
 
-def make_split(labels: Labels, seed: int = 0, cache: Path | None = None) -> pd.DataFrame:
-    """Table `image,split,group`, sorted by image: about 5/7 train, 1/7 val, 1/7 test.
+def make_split(
+    labels: Labels,
+    seed: int = 0,
+    fractions: Sequence[float] = (0.70, 0.15, 0.15),
+    cache: Path | None = None,
+) -> pd.DataFrame:
+    """Table `image,split,group`, sorted by image; a group is named by its first image.
 
-    Stratified by the set of classes in an image. cache: folder that keeps the hashes of a data
-    set. Raises UserError with fewer than three groups, and for images that cannot be read.
+    Stratified: every part gets its share of each class and of each set of classes in an image.
+    fractions: of train, val and test. cache: folder that keeps the near-duplicates of a data set.
+    Raises UserError with fewer than three groups, and for images that cannot be read.
     """
-    group = _name_groups(_near_duplicates(hashes(labels, cache)), labels)
-    folds = min(FOLDS, len(set(group)))
-    if folds < len(PARTS):
+    group = group_images(labels, near_duplicate_pairs(labels, cache))
+    names = sorted(set(group))
+    if len(names) < len(PARTS):
         raise UserError(
-            f"{labels.root} has {len(labels.images)} images in {folds} groups of near-duplicates; "
-            "train, val and test need a group each."
+            f"{labels.root} has {len(labels.images)} images in {len(names)} groups of "
+            "near-duplicates; train, val and test need a group each."
         )
-    stratum = [" ".join(map(str, labels.classes(name))) for name in labels.images]
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    part = np.full(len(labels.images), "train", dtype=object)
-    with warnings.catch_warnings():  # a class set rarer than the folds is spread as far as it goes
-        warnings.filterwarnings("ignore", message="The least populated class")
-        held_out = [rows for _, rows in splitter.split(part, _merge_rare(stratum, folds), group)]
-    part[held_out[0]], part[held_out[1]] = "test", "val"
-    split = pd.DataFrame({"image": labels.images, "split": part, "group": group})
-    _check_parts(split, str(labels.root))
-    return split
+    sets: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
+    for image, name in zip(labels.images, group, strict=True):
+        sets[name].append(labels.classes(image))
+    part = apportion(list(sets.values()), shuffled(names, seed), fractions)
+    part_of = {name: PARTS[k] for name, k in zip(names, part, strict=True)}
+    split = [part_of[name] for name in group]
+    return pd.DataFrame({"image": labels.images, "split": split, "group": group})
 
 
 def limit(split: pd.DataFrame, count: int, labels: Labels, seed: int = 0) -> pd.DataFrame:
-    """About `count` images of the split: whole groups, every part kept, rare classes first.
+    """About `count` images of the split: whole groups, every part kept, every class if possible.
 
     Each part gets its share of `count` and at least one group. count: at least 3.
     """
-    random = np.random.default_rng(seed)
     chosen: list[str] = []
     for part in PARTS:
         rows = split[split["split"] == part]
         quota = max(1, round(count * len(rows) / len(split)))
-        members = {group: list(images) for group, images in rows.groupby("group")["image"]}
-        order = _rarest_first(members, random.permutation(sorted(members)).tolist(), labels)
+        members = {name: list(images) for name, images in rows.groupby("group")["image"]}
         taken = 0
-        for group in order:
-            if taken and taken + len(members[group]) > quota:
-                continue
-            chosen.append(group)
-            taken += len(members[group])
+        for name in _each_class_first(members, labels, seed):
+            if not taken or taken + len(members[name]) / 2 <= quota:
+                chosen.append(name)
+                taken += len(members[name])
     return split[split["group"].isin(chosen)].reset_index(drop=True)
 
 
@@ -120,12 +115,10 @@ def read(path: Path, labels: Labels) -> pd.DataFrame:
     Raises UserError for another form, unknown or repeated images, an empty part, or a group on
     two sides.
     """
-    try:
-        split = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read the split {path}: {error}") from error
-    if list(split.columns) != COLUMNS:
-        raise UserError(f"{path} has the columns {', '.join(split)}; expected image,split,group.")
+    rows, problems = read_rows(path, COLUMNS)
+    if problems:
+        raise UserError(problems[0])
+    split = pd.DataFrame([fields for _, fields in rows], columns=COLUMNS)
     if unknown := sorted(set(split["image"]) - set(labels.images)):
         raise UserError(
             f"{path} names {len(unknown)} images that {labels.image_dir} does not hold, such as "
@@ -135,26 +128,38 @@ def read(path: Path, labels: Labels) -> pd.DataFrame:
         raise UserError(f"{path} names {split.loc[repeated, 'image'].iloc[0]} more than once.")
     if other := sorted(set(split["split"]) - set(PARTS)):
         raise UserError(f"{path} has the part {other[0]!r}; expected {', '.join(PARTS)}.")
-    straddling = split.groupby("group")["split"].nunique()
-    if (straddling > 1).any():
-        raise UserError(
-            f"{path}: group {straddling.idxmax()} lies in more than one part; that leaks."
-        )
-    _check_parts(split, str(path))
+    if missing := [part for part in PARTS if part not in set(split["split"])]:
+        raise UserError(f"{path}: the {' and the '.join(missing)} part would be empty.")
+    for group in (split["group"], split["image"].map(labels.groups or {})):
+        straddling = split.groupby(group)["split"].nunique() > 1
+        if straddling.any():
+            raise UserError(
+                f"{path}: group {straddling.idxmax()} lies in more than one part; that leaks."
+            )
     return split.sort_values("image", ignore_index=True)
 
 
-def hashes(labels: Labels, cache: Path | None = None) -> np.ndarray:
-    """Perceptual hashes of all images, (N, cells) int8 of -1, 0 and 1, in the order of images."""
-    path = cache / f"hashes-{fingerprint(labels)}.npy" if cache else None
+def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarray:
+    """Images that look the same, (M, 2) positions in `labels.images`.
+
+    cache: folder where they are kept under the data set's fingerprint. Raises UserError for an
+    image that cannot be read and a cache that cannot be written.
+    """
+    path = cache / f"near-duplicates-{VERSION}-{fingerprint(labels)}.npy" if cache else None
     if path and path.exists():
         return np.load(path)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda name: perceptual_hash(read_image(labels.path(name))), labels.images)
-        result = np.stack(list(tqdm(found, "near-duplicates", len(labels.images), unit="image")))
+    pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter lock
+    try:
+        work = pool.map(lambda name: near_duplicates.describe(read_image(labels.path(name))),
+                        labels.images)  # fmt: skip
+        found = list(tqdm(work, "near-duplicates", len(labels.images), unit="image", leave=False))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    hashes, details = map(np.stack, zip(*found, strict=True))
+    pairs = near_duplicates.pairs(hashes, details)
     if path:
         buffer = io.BytesIO()
-        np.save(buffer, result)
+        np.save(buffer, pairs)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             publish(path, buffer.getvalue())
@@ -163,71 +168,34 @@ def hashes(labels: Labels, cache: Path | None = None) -> np.ndarray:
                 f"cannot write {path}: {error.strerror or error}\n"
                 "Free some space or name another folder with --store."
             ) from error
-    return result
+    return pairs
 
 
-def perceptual_hash(image: np.ndarray) -> np.ndarray:
-    """Hash of a grey image (H, W) uint8: sign of each thumbnail cell against its surroundings."""
-    cells = cv2.resize(image, THUMBNAIL[::-1], interpolation=cv2.INTER_AREA).astype(np.float32)
-    cells -= cv2.GaussianBlur(cells, (0, 0), 2)
-    return ((cells > FAINT).astype(np.int8) - (cells < -FAINT).astype(np.int8)).ravel()
-
-
-def _near_duplicates(signs: np.ndarray, block: int = 1024) -> np.ndarray:
-    """Group number of each image: connected components of the near-duplicate relation."""
-    vectors = signs.astype(np.float32)
-    marked = np.abs(vectors).sum(axis=1)
-    vectors[marked < MARKED] = 0
-    norms = np.sqrt(np.maximum(marked, 1))
-    pairs = []
-    for start in range(0, len(vectors), block):
-        rows = slice(start, start + block)
-        # Later columns suffice: the relation is symmetric.
-        cosine = vectors[rows] @ vectors[start:].T / norms[rows, None] / norms[None, start:]
-        pairs.append(np.argwhere(cosine >= SIMILAR) + start)
-    a, b = np.concatenate(pairs).T
-    graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(len(vectors),) * 2)
-    return connected_components(graph, directed=False)[1]
-
-
-def _name_groups(numbers: np.ndarray, labels: Labels) -> list[str]:
-    """Merges hash groups with those of groups.csv; a group is named by its first image."""
+def group_images(labels: Labels, pairs: np.ndarray) -> list[str]:
+    """Group of each image: all that `pairs` and groups.csv link, named by the first of them."""
     given = labels.groups or {}
-    by_file = {group: i for i, group in enumerate(sorted(set(given.values())))}
-    nodes = numbers.max() + 1
-    pairs = [
-        (number, nodes + by_file[given[name]])
-        for name, number in zip(labels.images, numbers, strict=True)
+    first: dict[str, int] = {}
+    links = [
+        (i, first.setdefault(given[name], i))
+        for i, name in enumerate(labels.images)
         if name in given
     ]
-    if pairs:
-        a, b = np.array(pairs).T
-        graph = coo_array((np.ones(len(a), bool), (a, b)), shape=(nodes + len(by_file),) * 2)
-        numbers = connected_components(graph, directed=False)[1][numbers]
-    first: dict[int, str] = {}
-    for name, number in zip(labels.images, numbers.tolist(), strict=True):
-        first.setdefault(number, name)
-    return [first[number] for number in numbers.tolist()]
+    i, j = np.concatenate([pairs, np.array(links, np.int64).reshape(-1, 2)]).T
+    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(labels.images),) * 2)
+    number = connected_components(graph, directed=False)[1]
+    _, leader, member = np.unique(number, return_index=True, return_inverse=True)
+    return [labels.images[leader[k]] for k in member]
 
 
-def _merge_rare(strata: list[str], folds: int) -> list[str]:
-    """Strata rarer than the folds become one, unless they are all there is."""
-    counts = pd.Series(strata).value_counts()
-    merged = [stratum if counts[stratum] >= folds else "rare" for stratum in strata]
-    return merged if max(pd.Series(merged).value_counts()) >= folds else ["all"] * len(strata)
-
-
-def _rarest_first(members: dict[str, list[str]], order: list[str], labels: Labels) -> list[str]:
-    """Groups in `order`, but first one for each class, beginning with the rarest class."""
-    classes = {g: {k for name in members[g] for k in labels.classes(name)} for g in order}
-    counts = pd.Series([k for g in order for k in classes[g]], dtype=int).value_counts()
+def _each_class_first(members: dict[str, list[str]], labels: Labels, seed: int) -> list[str]:
+    """Groups at random, but first one for each class: small and of many classes, rarest first."""
+    names = sorted(members)
+    order = [names[i] for i in shuffled(names, seed)]
+    classes = {g: {k for image in members[g] for k in labels.classes(image)} for g in order}
+    counts = Counter(k for held in classes.values() for k in held)
     front: list[str] = []
-    for k in counts.index[::-1]:
-        if not any(k in classes[g] for g in front):
-            front.append(next(g for g in order if k in classes[g]))
-    return front + [g for g in order if g not in front]
-
-
-def _check_parts(split: pd.DataFrame, where: str) -> None:
-    if missing := [part for part in PARTS if part not in set(split["split"])]:
-        raise UserError(f"{where}: the {' and the '.join(missing)} part would be empty.")
+    for defect_class in sorted(counts, key=lambda k: (counts[k], k)):
+        if not any(defect_class in classes[name] for name in front):
+            having = [name for name in order if defect_class in classes[name]]
+            front.append(min(having, key=lambda name: (len(members[name]), -len(classes[name]))))
+    return front + [name for name in order if name not in front]

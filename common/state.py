@@ -22,6 +22,8 @@ class Progress:
     step: int = 0
     """Steps done in this epoch."""
     loss_sum: float = 0.0
+    good: int = 0
+    """Steps of this epoch whose loss was finite; `loss_sum` is over these."""
     best: float = -math.inf
     best_epoch: int = -1
     skipped: int = 0

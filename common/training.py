@@ -9,48 +9,30 @@ and resumed writes the same weights and figures as one that was not.
 
 from __future__ import annotations
 
-import copy
 import math
 import resource
-import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from common import console, distributed, record, runs
 from common.config import TrainConfig
 from common.errors import Interrupted, UserError
-from common.loader import Data, Loader, pick_device
-from common.losses import build_loss, class_weights
+from common.loader import pick_device
 from common.memory import keep_freed_memory
-from common.metrics import ConfusionMatrix, baselines
+from common.metrics import ConfusionMatrix
+from common.setup import BuildLoaders, BuildModel, set_up
 from common.signals import StopRequest, stop_on_signal
-from common.state import Progress, Training
-from common.step import (
-    BufferGuard,
-    build_optimiser,
-    ema_decay,
-    learning_rate,
-    optimise,
-    update_ema,
-)
-from common.sync_bn import synchronise_batch_norms
-from common.tracking import Tracker
+from common.state import Training
+from common.step import BufferGuard, ema_decay, learning_rate, optimise, update_ema
 
 SELECT = "val/dice_mean"  # the best epoch's figure: counts misses, false alarms and mix-ups alike
 FLUSH = 10  # steps between two looks at the device's losses
-
-BuildModel = Callable[..., nn.Module]
-BuildLoaders = Callable[[Any], tuple[Loader, Loader, Loader]]
 
 
 def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoaders) -> Path:
@@ -65,8 +47,7 @@ def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoader
         config, folder, resumed = distributed.from_main(
             runs.choose_folder(config) if distributed.is_main() else None
         )
-        config.precision = config.precision or _default_precision(device)
-        training = _set_up(config, folder, resumed, device, build_model, build_loaders)
+        training = set_up(config, folder, resumed, device, build_model, build_loaders)
         try:
             with stop_on_signal() as stop:
                 for _ in range(training.progress.epoch, config.epochs):
@@ -79,57 +60,6 @@ def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoader
     return folder
 
 
-def _set_up(
-    config: TrainConfig,
-    folder: Path,
-    resumed: bool,
-    device: torch.device,
-    build_model: BuildModel,
-    build_loaders: BuildLoaders,
-) -> Training:
-    train, val, _ = build_loaders(config)
-    data = train.data
-    if resumed:
-        record.check_same_data(runs.load(folder), data)
-
-    torch.manual_seed(config.seed)
-    arguments = {"base_channels": config.base_channels, "num_classes": data.num_classes}
-    model = build_model(**arguments).to(device, memory_format=torch.channels_last)
-    if config.sync_bn and distributed.world_size() > 1:
-        model = synchronise_batch_norms(model, device)
-    average = copy.deepcopy(model).requires_grad_(False).eval()
-    counts = data.store.pixel_counts[data.rows("train")].sum(axis=0)
-    weights = class_weights(torch.from_numpy(counts)) if config.class_balance == "sqrt" else None
-    criterion = _loss(config.loss, weights).to(device)
-    optimiser = build_optimiser(model, config)
-
-    progress = Progress()
-    if resumed and (folder / "last.pt").exists():
-        progress = record.restore(folder / "last.pt", device, model, average, optimiser)
-    run_id = runs.load(folder).wandb_id if resumed else distributed.from_main(secrets.token_hex(4))
-
-    network = torch.compile(model) if config.compile else model
-    if distributed.world_size() > 1:
-        ids = [device.index] if device.type == "cuda" else None
-        network = DistributedDataParallel(network, device_ids=ids)
-    floor = _baselines(data)
-    details = {
-        "model": arguments,
-        "data": record.describe(data),
-        "baselines": floor,
-        "git_commit": runs.git_commit(),
-    }
-    if distributed.is_main() and not resumed:
-        record.open_folder(config, folder, data, details, run_id)
-    tracker = Tracker(config, folder, run_id, details)
-    training = Training(
-        config, folder, device, data, train, val, model, network, average, criterion, optimiser,
-        progress, tracker, floor,
-    )  # fmt: skip
-    console.opening(training, resumed)
-    return training
-
-
 def _run_epoch(training: Training, stop: StopRequest) -> None:
     progress, config = training.progress, training.config
     if training.device.type == "cuda":
@@ -137,10 +67,9 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
     start = time.perf_counter()
     images, waited = _train_epoch(training, stop)
     seconds = time.perf_counter() - start
-    steps = len(training.train)
     row = {
         "epoch": progress.epoch,
-        "train/loss": progress.loss_sum / steps,
+        "train/loss": progress.loss_sum / progress.good if progress.good else math.nan,
         **_validate(training),
         "lr": training.optimiser.param_groups[0]["lr"],
         "skipped_steps": progress.skipped,
@@ -155,7 +84,8 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
     improved = score > progress.best
     if improved:
         progress.best, progress.best_epoch = score, progress.epoch
-    progress.epoch, progress.step, progress.loss_sum = progress.epoch + 1, 0, 0.0
+    progress.epoch += 1
+    progress.step, progress.good, progress.loss_sum = 0, 0, 0.0
     if distributed.is_main():
         record.record(training, row, improved)
     training.tracker.log_epoch(row)
@@ -203,7 +133,7 @@ def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
             pending.clear()
             rate = (step + 1 - first) * loader.batch_size / (time.perf_counter() - begun)
             bar.set_postfix(loss=f"{value:.4f}", images=f"{rate:.1f}/s")
-        if stop.agreed(step) and step < steps - 1:
+        if stop.agreed(done):
             if pending:
                 _flush(training, pending, lr)
             bar.close()
@@ -235,6 +165,7 @@ def _flush(
             _bad_step(training, step, loss)
         else:
             progress.loss_sum += loss
+            progress.good += 1
         progress.step = step + 1
         training.tracker.log_step(progress.epoch * steps + step, loss, lr)
     return losses[-1][0]
@@ -280,29 +211,6 @@ def _validate(training: Training) -> dict[str, float]:
     loss_sum = distributed.sum_over_ranks(loss_sum).tolist()
     scores = {f"val/{name}": value for name, value in matrix.compute().items()}
     return {"val/loss": loss_sum[0] / loss_sum[1], **scores}
-
-
-def _baselines(data: Data) -> dict[str, float]:
-    """Scores on the val part of predicting nothing, and of the best class everywhere."""
-    scores = baselines(data.store.pixel_counts[data.rows("val")])
-    empty = scores.pop("empty")
-    (everywhere,) = scores.values()
-    return {
-        "empty": empty["dice_positive"],
-        "empty_kaggle": empty["kaggle_dice"],
-        "one_class": everywhere["dice_positive"],
-    }
-
-
-def _loss(name: str, weights: torch.Tensor | None) -> nn.Module:
-    try:
-        return build_loss(name, class_weights=weights)
-    except ValueError as error:
-        raise UserError(f"--loss {name}: {error}") from error
-
-
-def _default_precision(device: torch.device) -> str:
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def _seed_step(seed: int, step: int) -> None:

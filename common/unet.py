@@ -1,9 +1,11 @@
 """The U-Net of both U-Net variants.
 
-image -> encode1 --------------------------------- + -> decode1 -> head
-           pool -> encode2 ------------- + -> decode2 -> up
-                     pool -> encode3 --+ -> decode3 -> up
-                               pool -> bottleneck -> up
+    image -> encode1 ------------------------------------------------- + -> decode1 -> head
+               pool -> encode2 ------------------------- + -> decode2 -> up1
+                         pool -> encode3 - + -> decode3 -> up2
+                                   pool -> bottleneck -> up3
+
+Each + is a concatenation.
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ STRIDE = 8
 
 
 class UNet(nn.Module):
-    """Three levels, 18 convolutions, padded so that skips line up; 14.3 M parameters at 64."""
+    """Three levels, 18 3x3 convolutions, padded so that skips line up.
 
-    def __init__(self, in_channels: int, num_classes: int, base_channels: int) -> None:
+    14.3 million parameters at `base_channels` 64; all channels scale with it.
+    """
+
+    def __init__(self, in_channels: int = 1, num_classes: int = 5, base_channels: int = 64) -> None:
         super().__init__()
         c = base_channels
         self.encode1 = _pair(in_channels, c, c)

@@ -1,0 +1,192 @@
+"""Looks through a data set: what is in it, and everything that is wrong with it.
+
+    python -m data.check data/severstal
+    python -m data.check new_photographs --run runs/A
+
+Every image is read and every mask laid on it. Exit code 0 where nothing is wrong, else 2. With a
+run, one line says where the images leave the range of those that the run was trained on.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pandas as pd
+import tyro
+from tqdm import tqdm
+
+from common import drift, labels, near_duplicates, rle
+from common.cli import run
+from common.labels import LabelError, Labels
+from common.splits import group_images
+from common.store import resize_image
+
+SHOWN_GROUPS = 10
+
+
+@dataclass
+class Config:
+    """Count what a data set holds and list everything that is wrong with it."""
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Data set: train_images/, train.csv and, where there is one, groups.csv."""
+    run: Path | None = None
+    """Run directory whose training images these are compared with."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """An image that could be read, seen with its masks.
+
+    areas: class -> pixels, of masks that fit. overlap: pixels in more than one mask.
+    """
+
+    name: str
+    shape: tuple[int, int]
+    areas: dict[int, int]
+    overlap: int
+    statistics: np.ndarray
+    description: tuple[np.ndarray, np.ndarray]
+
+
+def check(root: Path, size: tuple[int, int] | None = None) -> tuple[Labels, list[Look], list[str]]:
+    """The data set, its readable images, and every problem of rows, images and masks.
+
+    size: height and width that images get before their brightness, contrast and black share are
+    taken; None for their own. Raises LabelError where there is no data set to look at.
+    """
+    found, problems = labels.inspect(root)
+    looks = []
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        work = pool.map(partial(_look, found, size), found.images)
+        for look, wrong in tqdm(work, "reading", len(found.images), unit="image", leave=False):
+            problems += wrong
+            looks += [look] if look else []
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return found, looks, problems
+
+
+def _look(found: Labels, size: tuple[int, int] | None, name: str) -> tuple[Look | None, list[str]]:
+    try:
+        image = labels.read_image(found.path(name))
+    except LabelError as error:
+        return None, [str(error)]
+    areas, problems = {}, []
+    depth = np.zeros(image.shape, np.uint8, order="F")  # as masks are
+    for defect_class in found.classes(name):
+        try:
+            mask = rle.decode(found.rles[name][defect_class], image.shape)
+        except rle.RLEError as error:
+            problems.append(f"{found.root / 'train.csv'} ({name}, class {defect_class}): {error}")
+        else:
+            areas[defect_class] = int(mask.sum())
+            depth += mask
+    figures = drift.statistics(resize_image(image, size) if size else image)
+    overlap = int((depth > 1).sum())
+    description = near_duplicates.describe(image)
+    return Look(name, image.shape, areas, overlap, figures, description), problems
+
+
+def describe(found: Labels, looks: list[Look]) -> Iterable[str]:
+    """What the readable images hold, in lines."""
+    defective = sum(bool(look.areas) for look in looks)
+    yield (
+        f"{found.root}: {len(found.images)} images; of {len(looks)} readable ones {defective} with "
+        f"defects, {len(looks) - defective} clean"
+    )
+    shapes = Counter(look.shape for look in looks)
+    yield "sizes: " + ", ".join(f"{h}x{w} ({n})" for (h, w), n in shapes.most_common())
+    yield _class_table(found, looks).to_string(float_format="{:.3f}".format)
+    sets = Counter(" and ".join(map(str, sorted(look.areas))) for look in looks if look.areas)
+    yield "classes together: " + ", ".join(f"{k} ({n})" for k, n in sets.most_common())
+    if looks:
+        ranges = drift.reference(look.statistics for look in looks)
+        yield "1st to 99th percentile: " + ", ".join(
+            f"{figure.replace('_', ' ')} {low:.3f} to {high:.3f}"
+            for figure, (low, high) in ranges.items()
+        )
+    if overlapping := [look.name for look in looks if look.overlap]:
+        yield (
+            f"overlapping masks: {len(overlapping)} images, such as {overlapping[0]}; there the "
+            "larger class counts"
+        )
+    if found.groups is not None:
+        yield f"groups.csv: {len(set(found.groups.values()))} groups of {len(found.groups)} images"
+    yield from _near_duplicates(found, looks)
+
+
+def _class_table(found: Labels, looks: list[Look]) -> pd.DataFrame:
+    pixels = sum(look.shape[0] * look.shape[1] for look in looks)
+    rows = []
+    for defect_class in range(1, found.num_classes + 1):
+        areas = [look.areas[defect_class] for look in looks if defect_class in look.areas]
+        rows.append(
+            {
+                "class": defect_class,
+                "images": len(areas),
+                "% of images": 100 * len(areas) / max(len(looks), 1),
+                "% of pixels": 100 * sum(areas) / max(pixels, 1),
+                "median area (pixels)": int(np.median(areas)) if areas else 0,
+            }
+        )
+    return pd.DataFrame(rows).set_index("class")
+
+
+def _near_duplicates(found: Labels, looks: list[Look]) -> Iterable[str]:
+    if not looks:
+        return
+    hashes, details = (
+        np.stack(column) for column in zip(*(k.description for k in looks), strict=True)
+    )
+    readable = replace(found, images=tuple(look.name for look in looks), groups=None)
+    groups: dict[str, list[str]] = {}
+    for name, first in zip(
+        readable.images, group_images(readable, near_duplicates.pairs(hashes, details)), strict=True
+    ):
+        groups.setdefault(first, []).append(name)
+    doubled = sorted((names for names in groups.values() if len(names) > 1), key=len, reverse=True)
+    yield (
+        f"near-duplicates: {sum(map(len, doubled))} images in {len(doubled)} groups; a split keeps "
+        "each on one side"
+    )
+    for names in doubled[:SHOWN_GROUPS]:
+        yield "  " + " ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    if len(doubled) > SHOWN_GROUPS:
+        yield f"  and {len(doubled) - SHOWN_GROUPS} more groups"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints what was found; returns the exit code."""
+
+    def show(config: Config) -> int:
+        record = None
+        if config.run:
+            from common import runs  # brings torch along, which takes seconds
+
+            record = runs.load(config.run)
+        found, looks, problems = check(config.root, record.size if record else None)
+        for line in describe(found, looks):
+            print(line)
+        if record and (line := drift.warning(record.data["drift"], (k.statistics for k in looks))):
+            print(f"warning: {line}")
+        for problem in problems:
+            print(f"problem: {problem}")
+        print(f"{len(problems)} problems" if problems else "nothing is wrong")
+        return 2 if problems else 0
+
+    return run(show, Config, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

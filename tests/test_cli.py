@@ -1,0 +1,115 @@
+"""The command line: typed options, and every problem a message and an exit code."""
+
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+import tyro
+
+from common.cli import run
+from common.errors import Interrupted, UserError
+
+
+@dataclass
+class Options:
+    """Says nothing much."""
+
+    root: Annotated[Path, tyro.conf.Positional]
+    """Folder of things."""
+    count: int = 3
+    """How many."""
+    kind: Literal["round", "square"] = "round"
+    """Which shape."""
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"--count must be at least 1, got {self.count}")
+
+
+def test_options_arrive_typed() -> None:
+    got = []
+    assert run(got.append, Options, ["here", "--count", "5", "--kind", "square"]) == 0
+    assert got == [Options(Path("here"), 5, "square")]
+
+
+@pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (2, 2), ("text", 0)])
+def test_an_int_that_the_function_returns_is_the_exit_code(result, code: int) -> None:
+    assert run(lambda _: result, Options, ["here"]) == code
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["here", "--bogus", "1"], "--bogus"),
+        (["here", "--coun", "1"], "--coun"),
+        (["here", "--count", "many"], "--count"),
+        (["here", "--count", "2.5"], "--count"),
+        (["here", "--count"], "--count"),
+        (["here", "--count", "0"], "--count must be at least 1, got 0"),
+        (["here", "--kind", "oval"], "oval"),
+        (["here", "there"], "there"),
+        ([], "Folder of things."),
+    ],
+)
+def test_impossible_options_are_refused_before_anything_runs(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(lambda _: pytest.fail("ran"), Options, argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert said.lower() in err.lower()
+    assert "Traceback" not in err
+
+
+def test_help_lists_the_options(capsys: pytest.CaptureFixture) -> None:
+    assert run(lambda _: pytest.fail("ran"), Options, ["--help"]) == 0
+    out = capsys.readouterr().out
+    for text in ("Says nothing much.", "--count", "How many.", "{round,square}"):
+        assert text in out
+
+
+def test_a_user_error_is_its_message_alone(capsys: pytest.CaptureFixture) -> None:
+    def fails(_: Options) -> None:
+        raise UserError("no such folder\nMake one.")
+
+    assert run(fails, Options, ["here"]) == 2
+    assert capsys.readouterr().err == "error: no such folder\nMake one.\n"
+
+
+def test_signals_give_the_shells_codes(capsys: pytest.CaptureFixture) -> None:
+    def stopped(_: Options) -> None:
+        raise Interrupted("saved; go on with ...", signal.SIGTERM)
+
+    def ctrl_c(_: Options) -> None:
+        raise KeyboardInterrupt
+
+    assert run(stopped, Options, ["here"]) == 128 + signal.SIGTERM
+    assert run(ctrl_c, Options, ["here"]) == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "saved; go on with ...\ninterrupted\n"
+
+
+def test_a_bug_is_not_hidden() -> None:
+    """Only what the user can mend becomes a message; a ValueError inside the command does not."""
+    with pytest.raises(ValueError, match="a bug"):
+        run(lambda _: int("a bug"), Options, ["here"])
+
+
+def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
+    code = (
+        "import sys; from tests.test_cli import Options; from common.cli import run;"
+        "sys.exit(run(lambda _: [print('x' * 99) for _ in range(9999)], Options, ['here']))"
+    )
+    root = Path(__file__).parents[1]
+    command = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    command.stdout.readline()
+    command.stdout.close()
+    assert command.stderr.read() == b""
+    command.stderr.close()
+    assert command.wait() == 141

@@ -1,0 +1,339 @@
+"""Data sets in Kaggle's layout: both table formats, and every way in which one can be broken."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common import labels as labels_module
+from common.labels import LabelError, fingerprint, inspect, load, read_image
+
+SHAPE = (6, 10)
+NEW = "ImageId,ClassId,EncodedPixels\n"
+OLD = "ImageId_ClassId,EncodedPixels\n"
+
+
+def picture(shape: tuple[int, ...] = SHAPE, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, shape, dtype=np.uint8)
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Three images: two masks on a.jpg, one on b.png, none on c.bmp."""
+    folder = tmp_path / "set" / "train_images"
+    folder.mkdir(parents=True)
+    for i, name in enumerate(("a.jpg", "b.png", "c.bmp")):
+        cv2.imwrite(str(folder / name), picture(seed=i))
+    table(folder.parent, NEW + "a.jpg,3,7 3\na.jpg,1,1 2\nb.png,2,60 1\n")
+    return folder.parent
+
+
+def table(root: Path, text: str, name: str = "train.csv") -> None:
+    (root / name).write_text(text)
+
+
+def test_the_index_is_the_folder_clean_images_included(root: Path) -> None:
+    labels = load(root)
+    assert labels.images == ("a.jpg", "b.png", "c.bmp")
+    assert labels.rles == {"a.jpg": {3: "7 3", 1: "1 2"}, "b.png": {2: "60 1"}}
+    assert [labels.classes(name) for name in labels.images] == [(1, 3), (2,), ()]
+    assert labels.num_classes == 3
+    assert labels.groups is None
+    assert labels.path("a.jpg") == root / "train_images" / "a.jpg"
+
+
+@pytest.mark.parametrize("nothing", ["", "nan", "NaN"])
+def test_both_formats_give_the_same_labels(root: Path, nothing: str) -> None:
+    masks = {("a.jpg", 3): "7 3", ("a.jpg", 1): "1 2", ("b.png", 2): "60 1"}
+    before = load(root)
+    rows = [
+        f"{name}_{k},{masks.get((name, k), nothing)}\n"
+        for name in ("a.jpg", "b.png", "c.bmp")
+        for k in (1, 2, 3)
+    ]
+    table(root, OLD + "".join(rows))
+    assert load(root) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "EncodedPixels,ImageId,ClassId\n7 3,a.jpg,3\n1 2,a.jpg,1\n60 1,b.png,2\n",
+        '"ImageId","ClassId","EncodedPixels"\n"a.jpg","3","7 3"\na.jpg,1,"1 2"\nb.png,2,60 1\n',
+        "\ufeff" + NEW.replace("\n", "\r\n") + "a.jpg,3,7 3\r\n\r\na.jpg,1,1 2\r\nb.png,2,60 1",
+        NEW + "a.jpg,3,7 3\na.jpg,1,1 2\nb.png,2,60 1\nc.bmp,2,\n",
+    ],
+    ids=["other order", "quotes", "Windows", "an empty mask"],
+)
+def test_harmless_differences_of_the_table(root: Path, text: str) -> None:
+    before = load(root)
+    (root / "train.csv").write_text(text, encoding="utf-8", newline="")
+    assert load(root) == before
+
+
+def test_other_files_and_empty_tables_are_no_harm(root: Path) -> None:
+    for name in (".DS_Store", "Thumbs.db", "notes.txt", "._a.jpg", "labels.csv"):
+        (root / "train_images" / name).write_bytes(b"x")
+    table(root, NEW)
+    (root / "train_images" / "d.PNG").touch()
+    labels = load(root)
+    assert labels.images == ("a.jpg", "b.png", "c.bmp", "d.PNG")
+    assert labels.num_classes == 4
+    assert labels.rles == {}
+
+
+@pytest.mark.parametrize("row", ["c.bmp,7,\n", "c.bmp_7,\n"])
+def test_a_class_without_a_mask_counts(root: Path, row: str) -> None:
+    table(root, (NEW if row.count(",") == 2 else OLD) + row)
+    assert load(root).num_classes == 7
+    assert load(root).rles == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", r"train\.csv has the columns ''; expected ImageId,ClassId,EncodedPixels or ImageId_C"),
+        ("image,mask\na.jpg,1 2\n", r"has the columns 'image,mask'"),
+        (NEW + "z.jpg,1,1 2\n", r"line 2 \(z\.jpg, class 1\): there is no such image"),
+        (OLD + "z.jpg_1,1 2\n", r"line 2 \(z\.jpg, class 1\): there is no such image"),
+        (OLD + "a.jpg,1 2\n", r"line 2"),
+        (NEW + "a.jpg,0,1 2\n", r"line 2 \(a\.jpg, class 0\): ClassId must be a whole number"),
+        (NEW + "a.jpg,-1,1 2\n", r"class -1\): ClassId must be"),
+        (NEW + "a.jpg,1.0,1 2\n", r"class 1\.0\): ClassId must be"),
+        (NEW + "a.jpg,256,1 2\n", r"class 256\): ClassId must be a whole number from 1 to 255"),
+        (NEW + f"a.jpg,{'9' * 5000},1 2\n", r"ClassId must be"),
+        (NEW + "a.jpg,٣,1 2\n", r"ClassId must be"),
+        (NEW + "a.jpg,,1 2\n", r"ClassId must be"),
+        (NEW + "a.jpg,1,1 2 3\n", r"line 2 \(a\.jpg, class 1\): malformed .* odd count"),
+        (NEW + "\na.jpg,1,5 1 3 1\n", r"line 3 \(a\.jpg, class 1\): malformed .* pair 2 \(3 1\)"),
+        (OLD + "a.jpg_1,1 x\n", r"line 2 \(a\.jpg, class 1\): malformed .* 'x'"),
+        (NEW + "a.jpg,1,1 2\na.jpg,2,\na.jpg,1,3 2\n", r"line 4 .* a duplicate of line 2"),
+        (OLD + "a.jpg_1,\na.jpg_1,1 2\n", r"line 3 .* a duplicate of line 2"),
+        (NEW + "a.jpg,1\n", r"line 2 \(a\.jpg\): 2 fields instead of 3"),
+        (NEW + "a.jpg,1,1 2,3 4\n", r"line 2 \(a\.jpg\): 4 fields instead of 3"),
+        (NEW + 'a.jpg,1,"1 2\n', r"malformed"),
+    ],
+)
+def test_a_bad_table_is_refused_with_line_image_and_class(root: Path, text: str, said: str) -> None:
+    table(root, text)
+    with pytest.raises(LabelError, match=said):
+        load(root)
+
+
+def test_all_bad_rows_are_found_and_the_good_ones_kept(root: Path) -> None:
+    table(root, NEW + "a.jpg,1,1 2\na.jpg,x,1 2\nz.jpg,1,1 2\nb.png,1,2 1 1\nb.png,2,3 1\nc\n")
+    labels, problems = inspect(root)
+    assert sorted(int(text.split("line ")[1].split()[0]) for text in problems) == [3, 4, 5, 7]
+    assert labels.rles == {"a.jpg": {1: "1 2"}, "b.png": {2: "3 1"}}
+    with pytest.raises(LabelError, match=r"(?s)and 3 more.*python -m data\.check"):
+        load(root)
+
+
+def test_a_missing_or_half_empty_folder_is_said(root: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match=r"(?s)no data set .*nowhere.*data\.download"):
+        load(tmp_path / "nowhere")
+    with pytest.raises(LabelError, match="no folder train_images"):
+        load(tmp_path)
+    (root / "train.csv").unlink()
+    with pytest.raises(LabelError, match=r"train\.csv is missing"):
+        load(root)
+    for path in (root / "train_images").iterdir():
+        path.unlink()
+    with pytest.raises(LabelError, match=r"train_images holds no images \(.*\.jpg"):
+        load(root)
+
+
+def test_a_table_that_is_no_text_is_said(root: Path) -> None:
+    (root / "train.csv").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(LabelError, match=r"cannot read .*train\.csv as a table"):
+        load(root)
+
+
+def test_groups(root: Path) -> None:
+    table(root, "image,group\na.jpg,coil 7\nc.bmp,coil 7\n", "groups.csv")
+    assert load(root).groups == {"a.jpg": "coil 7", "c.bmp": "coil 7"}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name,coil\na.jpg,1\n", r"groups\.csv has the columns 'name,coil'; expected image,group"),
+        ("image,group\nz.jpg,1\n", r"groups\.csv, line 2 \(z\.jpg\): there is no such image"),
+        ("image,group\na.jpg,\n", r"line 2 \(a\.jpg\): the group is empty"),
+        ("image,group\na.jpg,1\na.jpg,2\n", r"line 3 \(a\.jpg\): a second group"),
+        ("image,group\na.jpg\n", r"line 2 \(a\.jpg\): 1 fields instead of 2"),
+    ],
+)
+def test_bad_groups_are_refused(root: Path, text: str, said: str) -> None:
+    table(root, text, "groups.csv")
+    with pytest.raises(LabelError, match=said):
+        load(root)
+
+
+def test_label_maps_run_down_the_columns(root: Path) -> None:
+    label_map = load(root).label_map("a.jpg", SHAPE)
+    expected = np.zeros(SHAPE, np.uint8)
+    expected[0:2, 0] = 1
+    expected[0:3, 1] = 3
+    np.testing.assert_array_equal(label_map, expected)
+    assert label_map.dtype == np.uint8
+    assert label_map.flags.c_contiguous
+    assert not load(root).label_map("c.bmp", SHAPE).any()
+
+
+def test_where_masks_overlap_the_larger_class_wins(root: Path) -> None:
+    table(root, NEW + "a.jpg,12,1 4\na.jpg,2,3 4\n")
+    assert load(root).label_map("a.jpg", SHAPE)[:, 0].tolist() == [12, 12, 12, 12, 2, 2]
+
+
+def test_a_mask_that_does_not_fit_its_image_is_said(root: Path) -> None:
+    with pytest.raises(LabelError, match=r"mask of b\.png, class 2: pair 1 \(60 1\) .* 5x10"):
+        load(root).label_map("b.png", (5, 10))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tif", ".pgm", ".webp", ".jp2", ".PNG"])
+def test_lossless_images_come_back_grey(tmp_path: Path, suffix: str) -> None:
+    image = picture((32, 40))
+    path = tmp_path / f"image{suffix}"
+    lossless = [cv2.IMWRITE_WEBP_QUALITY, 101, cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000]
+    cv2.imwrite(str(path), image, lossless)
+    np.testing.assert_array_equal(read_image(path), image)
+
+
+def test_colour_and_sixteen_bits_become_grey_bytes(tmp_path: Path) -> None:
+    image = picture((32, 40))
+    cv2.imwrite(str(tmp_path / "colour.png"), np.dstack([image] * 3))
+    np.testing.assert_array_equal(read_image(tmp_path / "colour.png"), image)
+    deep = image.astype(np.uint16) * 256 + 200
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    np.testing.assert_array_equal(read_image(tmp_path / "deep.png"), image)
+    cv2.imwrite(str(tmp_path / "real.tif"), image.astype(np.float32))
+    with pytest.raises(LabelError, match=r"real\.tif has float32 pixels; 8 or 16 bits"):
+        read_image(tmp_path / "real.tif")
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.97, 0.999])
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_a_truncated_image_is_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"cut{suffix}"
+    cv2.imwrite(str(path), picture((64, 400)))
+    whole = path.read_bytes()
+    path.write_bytes(whole + b"\0" * 100)  # padding after the end is no harm
+    assert read_image(path).shape == (64, 400)
+    path.write_bytes(whole[: int(len(whole) * share)])
+    with pytest.raises(LabelError, match=rf"cut\{suffix} is (truncated|not an image)"):
+        read_image(path)
+
+
+def test_a_whole_thumbnail_does_not_hide_that_the_image_is_cut(tmp_path: Path) -> None:
+    """Cameras put a small JPEG, with its own end marker, into the header of the large one."""
+    small, large = (cv2.imencode(".jpg", picture(s))[1].tobytes() for s in ((8, 8), (64, 400)))
+    segment = b"Exif\0\0" + small
+    header = b"\xff\xd8\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment
+    path = tmp_path / "camera.jpg"
+    path.write_bytes(header + large[2:])
+    assert read_image(path).shape == (64, 400)
+    path.write_bytes(header + large[2:-50])
+    with pytest.raises(LabelError, match="truncated"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\xff\xd8\xff\xd9", b"\x89PNG IEND\xaeB`\x82"])
+def test_what_is_no_image_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.jpg").write_bytes(content)
+    with pytest.raises(LabelError, match=r"x\.jpg is (truncated|not an image)"):
+        read_image(tmp_path / "x.jpg")
+    with pytest.raises(LabelError, match=r"cannot read .*y\.jpg"):
+        read_image(tmp_path / "y.jpg")
+
+
+def test_the_fingerprint_follows_the_content_not_the_place(root: Path) -> None:
+    first = fingerprint(load(root))
+    moved = root.rename(root.parent / "elsewhere")
+    assert fingerprint(load(moved)) == first
+    image = moved / "train_images" / "b.png"
+    seen = {first}
+    for change in (
+        lambda: table(moved, NEW + "a.jpg,3,7 3\n"),
+        lambda: table(moved, "image,group\na.jpg,1\n", "groups.csv"),
+        lambda: image.write_bytes(image.read_bytes() + b"\0"),
+        lambda: image.rename(image.with_name("bb.png")),
+    ):
+        change()
+        seen.add(fingerprint(load(moved)))
+    assert len(seen) == 5
+
+
+def test_an_image_that_vanishes_is_said_by_the_fingerprint(root: Path) -> None:
+    labels = load(root)
+    labels.path("b.png").unlink()
+    with pytest.raises(LabelError, match=r"cannot read .*b\.png"):
+        fingerprint(labels)
+
+
+FIELD = st.text(max_size=6) | st.sampled_from(["a.jpg", "b.png", "1", "2", "1 2", "", '"', "a_1"])
+LINE = st.lists(FIELD, min_size=1, max_size=4).map(",".join)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(header=st.sampled_from([NEW, OLD, "image,group\n", ""]), lines=st.lists(LINE, max_size=5))
+def test_any_text_is_either_labels_or_a_label_error(root: Path, header: str, lines) -> None:
+    text = (header + "\n".join(lines)).encode("utf-8", "surrogatepass")
+    for name in ("train.csv", "groups.csv"):
+        (root / name).write_bytes(text if header or name == "train.csv" else b"image,group\n")
+    try:
+        labels = load(root)
+    except LabelError:
+        return
+    for name in labels.images:
+        assert all(1 <= k <= labels.num_classes for k in labels.classes(name))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.binary(max_size=80), st.sampled_from([".jpg", ".png", ".bmp", ".tif"]), st.data())
+def test_any_bytes_are_either_an_image_or_a_label_error(root: Path, tail: bytes, suffix, data):
+    whole = cv2.imencode(suffix, picture())[1].tobytes()
+    kept = data.draw(st.integers(0, len(whole)))
+    path = root / f"x{suffix}"
+    path.write_bytes(whole[:kept] + tail)
+    try:
+        image = read_image(path)
+    except LabelError:
+        return
+    assert image.dtype == np.uint8
+    assert image.ndim == 2
+
+
+def test_the_full_sets_size_is_no_trouble(root: Path, monkeypatch) -> None:
+    """Each row is looked at once: as many checks as rows, whatever the number of images."""
+    checked = []
+    runs = labels_module.rle.runs
+    monkeypatch.setattr(labels_module.rle, "runs", lambda text: checked.append(text) or runs(text))
+    for i in range(500):
+        (root / "train_images" / f"{i}.png").touch()
+    rows = [f"{i}.png_{k},{'1 2' if k == 3 else ''}\n" for i in range(500) for k in (1, 2, 3, 4)]
+    table(root, OLD + "".join(rows))
+    labels = load(root)
+    assert len(labels.images) == 503
+    assert len(labels.rles) == 500
+    assert len(checked) == 2000
+
+
+def test_real_sets(real_data: Path) -> None:
+    severstal = load(real_data / "severstal_sample")
+    assert len(severstal.images) == 58
+    assert len(severstal.rles) == 33
+    for name in severstal.images:
+        image = read_image(severstal.path(name))
+        assert image.shape == (256, 1600)
+        areas = np.bincount(severstal.label_map(name, image.shape).ravel(), minlength=5)
+        masks = severstal.rles.get(name, {})
+        assert areas[1:].tolist() == [
+            sum(map(int, masks.get(k, "").split()[1::2])) for k in (1, 2, 3, 4)
+        ]
+    neu = load(real_data / "neu_strips")
+    assert neu.num_classes == 3
+    assert len(set(neu.groups.values())) == 86
