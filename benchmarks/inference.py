@@ -1,0 +1,290 @@
+"""From a JPEG on disk to run-length text, stage by stage, one strip at a time.
+
+    python -m benchmarks.inference --threads 2 --out inference.json
+    python -m benchmarks.inference --runs runs/A runs/B --data data/severstal
+
+Every network goes through every runtime at hand: PyTorch, compiled or not, ONNX Runtime and
+OpenVINO, these two also with the whole file that `common.export` writes, whose network stage holds
+all but decoding, least areas and RLE; on a GPU PyTorch in fp32 and bf16, compiled, and as a CUDA
+graph. All run on the same strips with the same threads, in turns, so that whatever else the machine
+does falls on all alike. Then the fastest runtime of each network and precision runs in several
+processes at once.
+
+Without --runs the networks are untrained. That changes no stage but the last two, whose work
+depends on what was found: so these get to work on the strips' true masks.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from benchmarks.runtimes import Untrained, Way, untrained, ways
+from common import cli, rle, runs
+from common import labels as labels_module
+from common import thresholds as thresholds_module
+from common.files import publish_json
+from common.labels import read_image
+from common.loader import pick_device
+from common.runs import Run
+from common.thresholds import Thresholds, drop_small
+from data.synthetic import generate
+
+STAGES = ("decode", "normalise", "network", "post-process", "encode")
+SIZES = (  # variant, input size
+    ("unet_64x400", (64, 400)),
+    ("unet_128x800", (128, 800)),
+    ("modified_unet", (64, 512)),
+    ("modified_unet", (256, 1600)),
+)
+
+
+@dataclass
+class Config:
+    """Time the way from a JPEG to run-length text."""
+
+    runs: tuple[Path, ...] = ()
+    """Run directories. Default: the three variants, untrained."""
+    data: Path | None = None
+    """Data set root whose strips are used. Default: synthetic strips, made for this."""
+    strips: int = 8
+    """How many of its strips are used, in turn."""
+    rounds: int = 10
+    """Timed strips of each network in each runtime."""
+    seconds: float = 5.0
+    """How long each number of processes is timed."""
+    threads: int = 0
+    """Threads of every runtime; 0 takes one a core."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N."""
+    out: Path | None = None
+    """JSON file for the figures."""
+
+    def __post_init__(self) -> None:
+        for name in ("strips", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A file and its true label map (H, W) uint8."""
+
+    path: Path
+    truth: np.ndarray
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A network to be timed."""
+
+    run: Run
+    rule: Thresholds
+
+    @property
+    def name(self) -> str:
+        height, width = self.run.size
+        return f"{self.run.variant} {height}x{width}"
+
+
+def benchmark(config: Config) -> dict[str, Any]:
+    """Measures and prints; returns the figures."""
+    device = pick_device(config.device)
+    torch.set_num_threads(config.threads or os.cpu_count())
+    cv2.setNumThreads(1)  # one strip at a time: resizing is too short to be shared
+    with tempfile.TemporaryDirectory() as folder:
+        strips = load_strips(config, Path(folder))
+        entries = load_entries(config)
+        stages = time_stages(entries, strips, config.rounds, device)
+        print(f"\n{_machine(device)}; median ms of {config.rounds} strips\n")
+        print(stages.round(2).to_string(index=False))
+        scaling = pd.DataFrame(
+            time_processes(entry, runtime, strips, config, processes)
+            for entry in entries
+            for runtime in _fastest(stages[stages["variant"] == entry.name])
+            for processes in _process_counts()
+        )
+    print("\nseveral processes at once, each network in the fastest runtime of either precision\n")
+    print(scaling.round(1).to_string(index=False))
+    figures = {
+        "machine": _machine(device),
+        "threads": torch.get_num_threads(),
+        "stages": stages.to_dict("records"),
+        "scaling": scaling.to_dict("records"),
+    }
+    if config.out:
+        publish_json(config.out, figures)
+    return figures
+
+
+def load_strips(config: Config, folder: Path) -> list[Strip]:
+    """The strips to time on, defective and clean ones as they come."""
+    root = config.data or generate(folder / "strips", config.strips, seed=0)
+    labels = labels_module.load(root)
+    paths = [(name, labels.path(name)) for name in labels.images[: config.strips]]
+    return [Strip(path, labels.label_map(name, read_image(path).shape)) for name, path in paths]
+
+
+def load_entries(config: Config) -> list[Entry]:
+    """The runs of the command line, or the untrained variants with middling thresholds."""
+    if not config.runs:
+        middling = Thresholds(probability=(0.5,) * 4, area=(256,) * 4)
+        return [Entry(untrained(variant, size), middling) for variant, size in SIZES]
+    entries = []
+    for path in config.runs:
+        run = runs.load(path)
+        count = run.num_classes - 1
+        chosen = thresholds_module.load(path) or Thresholds((0.5,) * count, (0,) * count)
+        entries.append(Entry(run, chosen))
+    return entries
+
+
+def time_stages(
+    entries: Sequence[Entry], strips: Sequence[Strip], rounds: int, device: torch.device
+) -> pd.DataFrame:
+    """A row a network and runtime: median ms of each stage, of the whole, and its 10-90 % range."""
+    shape = strips[0].truth.shape
+    offered = ways(device)
+    built = {
+        (entry.name, runtime): (entry, build(entry.run, entry.rule, shape))
+        for entry in tqdm(entries, "build", unit="network")
+        for runtime, build in offered.items()
+    }
+    seconds = {key: [] for key in built}
+    for turn in tqdm(range(-1, rounds), "time", unit="round"):  # the first warms up
+        strip = strips[turn % len(strips)]
+        for key, (entry, way) in built.items():
+            segment(entry, way, strip)  # another runtime's threads may still be spinning
+            stages = segment(entry, way, strip)
+            if turn >= 0:
+                seconds[key].append(stages)
+    return pd.DataFrame(_row(*key, 1000 * np.array(values)) for key, values in seconds.items())
+
+
+def segment(entry: Entry, way: Way, strip: Strip) -> list[float]:
+    """Takes one strip from its file to its run-length texts; returns the seconds of each stage."""
+    clock = [time.perf_counter()]
+
+    def lap(value: Any) -> Any:
+        clock.append(time.perf_counter())
+        return value
+
+    image = lap(read_image(strip.path))
+    pixels = lap(way.prepare(image))
+    output = lap(way.infer(pixels))
+    if isinstance(entry.run, Untrained):
+        begun = time.perf_counter()
+        output = way.pretend(output, strip.truth)
+        pretended = time.perf_counter() - begun
+    else:
+        pretended = 0.0
+    label_map = lap(drop_small(way.decide(output, image.shape), entry.rule))
+    lap({k: rle.encode(label_map == k) for k in np.unique(label_map[label_map > 0]).tolist()})
+    stages = np.diff(clock)
+    stages[3] -= pretended
+    return stages.tolist()
+
+
+def time_processes(
+    entry: Entry, runtime: str, strips: Sequence[Strip], config: Config, processes: int
+) -> dict[str, Any]:
+    """Strips a second of so many processes that share the threads among them."""
+    threads = max(1, torch.get_num_threads() // processes)
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(processes)
+    with context.Pool(processes, _join, (barrier,)) as pool:
+        arguments = (entry, runtime, strips, config.device, threads, config.seconds)
+        rates = pool.starmap(_work, [arguments] * processes, chunksize=1)
+        pool.close()
+        pool.join()
+    return {
+        "variant": entry.name,
+        "runtime": runtime,
+        "processes": processes,
+        "threads each": threads,
+        "strips/s": sum(rates),
+    }
+
+
+def _join(barrier: Any) -> None:
+    """Gives a new process the barrier at which all of them start."""
+    global _barrier
+    _barrier = barrier
+
+
+def _work(
+    entry: Entry, runtime: str, strips: Sequence[Strip], device: str, threads: int, seconds: float
+) -> float:
+    """One process: strips a second over `seconds`, begun together with the others."""
+    torch.set_num_threads(threads)
+    cv2.setNumThreads(1)
+    way = ways(pick_device(device))[runtime](entry.run, entry.rule, strips[0].truth.shape)
+    segment(entry, way, strips[0])
+    _barrier.wait()
+    begun, done = time.perf_counter(), 0
+    while (elapsed := time.perf_counter() - begun) < seconds:
+        segment(entry, way, strips[done % len(strips)])
+        done += 1
+    return done / elapsed
+
+
+def _row(name: str, runtime: str, milliseconds: np.ndarray) -> dict[str, Any]:
+    whole = milliseconds.sum(axis=1)
+    low, high = np.percentile(whole, (10, 90))
+    return {
+        "variant": name,
+        "runtime": runtime,
+        **dict(zip(STAGES, np.median(milliseconds, axis=0).tolist(), strict=True)),
+        "total": float(np.median(whole)),
+        "low": float(low),
+        "high": float(high),
+        "strips/s": float(1000 / np.median(whole)),
+    }
+
+
+def _fastest(stages: pd.DataFrame) -> list[str]:
+    """The fastest runtime in fp32, and in bf16 where there is one."""
+    half = stages["runtime"].str.contains("bf16")
+    parts = (stages[~half], stages[half])
+    return [part.loc[part["total"].idxmin(), "runtime"] for part in parts if len(part)]
+
+
+def _process_counts() -> list[int]:
+    """1, 2, 4 ... up to the threads at hand."""
+    return [2**i for i in range(torch.get_num_threads().bit_length())]
+
+
+def _machine(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{_processor()}, {torch.get_num_threads()} threads, fp32 where not named otherwise"
+
+
+def _processor() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the benchmark; returns the exit code."""
+    return cli.run(benchmark, Config, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

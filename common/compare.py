@@ -1,0 +1,191 @@
+"""Compare trained runs on the images that none of them has seen; write tables, plots and a page.
+
+    python -m common.compare runs/A runs/B runs/C --out report
+    python -m common.compare runs/* --device cuda --batch-size 32
+
+Every run is scored at the images' own size on the test images that all runs share. Runs that
+differ only in their seed count as one variant. Thresholds are chosen on the val part the first
+time a run is compared, and kept in its directory. What was evaluated stays in the --out folder:
+a comparison that was cut off, or is repeated with one run more, computes what is missing.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+import tyro
+
+from common import labels as labels_module
+from common import plots, report, results, timing
+from common.bootstrap import replicate
+from common.cli import run
+from common.entrants import check_data, load_runs, test_part, variants
+from common.errors import UserError
+from common.evaluate import Contestant, evaluate
+from common.files import publish, publish_json
+from common.glossary import describe
+from common.inference import Segmenter
+from common.labels import Labels, read_image
+from common.loader import pick_device
+from common.page import GalleryItem, write_page
+from common.results import Json, Scored
+from common.runs import Run
+from common.showcase import gallery
+from common.track_comparison import log_comparison
+from common.tune import ensure_thresholds
+
+TIMED_IMAGES = 8
+
+
+@dataclass
+class Config:
+    """Compare runs on the test images they share."""
+
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    """Run directories."""
+    out: Path = Path("report")
+    """Folder for tables, plots, predicted label maps and index.html."""
+    data: Path | None = None
+    """Data set root. Default: where the first run's data lay."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N. auto takes a GPU where there is one."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """bf16 runs the networks in mixed precision. Default: bf16 on a GPU that has it, else fp32."""
+    batch_size: int = 8
+    """Images in one forward pass of the evaluation; timing tries its own."""
+    repeats: int = 20
+    """Rounds of every time measurement."""
+    resamples: int = 2000
+    """Bootstrap resamples behind every interval."""
+    seed: int = 0
+    """Seeds the bootstrap."""
+    wandb: Literal["online", "offline", "disabled"] | None = None
+    """Weights & Biases mode. Default: online where an API key is set up, else offline."""
+
+    def __post_init__(self) -> None:
+        for name, low in {"batch_size": 1, "repeats": 1, "resamples": 100, "seed": 0}.items():
+            if getattr(self, name) < low:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}")
+
+
+def compare(config: Config) -> Json:
+    """Compares, writes everything into `config.out`, and returns what results.json holds.
+
+    Raises UserError where runs and data do not belong together, where a disk refuses, and where a
+    batch does not fit the GPU.
+    """
+    try:
+        return _compare(config)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {error.filename or config.out}: {error.strerror or error}\n"
+            "Make room or name another folder with --out; what was evaluated so far is kept."
+        ) from error
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"a batch of {config.batch_size} images does not fit the GPU. Lower --batch-size."
+        ) from error
+
+
+def _compare(config: Config) -> Json:
+    entered = load_runs(config.runs)
+    labels = labels_module.load(config.data or Path(entered[0].data["root"]))
+    fingerprint = labels_module.fingerprint(labels)
+    check_data(entered, labels, fingerprint)
+    test = test_part(entered, labels)
+    names = test["image"].tolist()
+    device = pick_device(config.device)
+    precision = config.precision or _default_precision(device)
+
+    contestants = _contestants(entered, labels, config, device, precision)
+    state = config.out / ".evaluation"
+    tallies = evaluate(
+        contestants, labels, names, [fingerprint, precision], state, config.batch_size
+    )
+    scored = [
+        Scored(name, [contestants[i] for i in rows], [tallies[i] for i in rows])
+        for name, rows in variants(entered).items()
+    ]
+    resample = partial(
+        replicate, groups=test["group"].tolist(), resamples=config.resamples, seed=config.seed
+    )
+    entries, replicates = zip(*(results.variant(one, resample) for one in scored), strict=True)
+    images = [read_image(labels.path(name)) for name in names[:TIMED_IMAGES]]
+    costs = timing.costs(
+        [(one.contestants[0].segmenter, one.contestants[0].thresholds) for one in scored],
+        [image for image in images if image.shape == images[0].shape],
+        precision,
+        config.repeats,
+    )
+    whole = {
+        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
+        "command": f"python -m common.compare {' '.join(map(str, config.runs))} --out {config.out}",
+        "data": {
+            "root": str(labels.root),
+            "fingerprint": fingerprint,
+            "images": len(names),
+            "clean_images": sum(not labels.classes(name) for name in names),
+            "groups": test["group"].nunique(),
+            "classes": list(range(1, labels.num_classes + 1)),
+            "height": images[0].shape[0],
+            "width": images[0].shape[1],
+        },
+        "machine": timing.machine(device) | {"precision": precision},
+        "baseline": results.baseline(tallies[0]),
+        "metrics": describe(labels.num_classes),
+        "variants": [entry | cost for entry, cost in zip(entries, costs, strict=True)],
+        "differences": results.differences(entries, replicates),
+    }
+    _write(whole, gallery(scored, labels, names), config, entered[0].options["wandb_group"])
+    return whole
+
+
+def _contestants(
+    entered: Sequence[Run], labels: Labels, config: Config, device: torch.device, precision: str
+) -> list[Contestant]:
+    """Every run with its network on the device, its thresholds and a folder for its label maps."""
+    result = []
+    for number, run_record in enumerate(entered):
+        segmenter = Segmenter(run_record, device, precision)
+        thresholds = ensure_thresholds(segmenter, labels, config.batch_size)
+        namesakes = sum(other.name == run_record.name for other in entered[:number])
+        folder = run_record.name + (f"-{namesakes + 1}" if namesakes else "")
+        result.append(Contestant(segmenter, thresholds, config.out / "predictions" / folder))
+    return result
+
+
+def _write(whole: Json, shown: list[GalleryItem], config: Config, group: str) -> None:
+    out = config.out
+    table = report.table(whole)
+    publish_json(out / "results.json", whole)
+    publish(out / "results.csv", table.to_csv(index=False))
+    publish(out / "results.md", report.markdown(whole))
+    pictures = plots.save_all(whole, out / "plots")
+    write_page(whole, shown, out / "index.html")
+    log_comparison(whole, table, pictures, shown, out, group, config.wandb)
+
+
+def _default_precision(device: torch.device) -> str:
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Compares, prints the table and where the page lies; returns the exit code."""
+
+    def show(config: Config) -> None:
+        whole = compare(config)
+        print(report.summary(whole))
+        print(f"report: {(config.out / 'index.html').resolve()}")
+
+    return run(show, Config, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

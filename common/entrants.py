@@ -1,0 +1,109 @@
+"""Which runs a comparison is between, which are seeds of one variant, and on what images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from common import runs
+from common.errors import UserError
+from common.labels import Labels
+from common.runs import Run
+
+# Options that may differ between seeds of one variant: they change no recipe.
+_NOT_RECIPE = {
+    "compile", "data", "device", "out", "resume", "seed", "split", "store", "wandb", "wandb_group",
+    "workers",
+}  # fmt: skip
+
+
+def load_runs(paths: Sequence[Path]) -> list[Run]:
+    """The run directories, each once. Raises UserError where one is none, or is given twice."""
+    if not paths:
+        raise UserError("name at least one run directory: python -m common.compare runs/A runs/B")
+    if len({path.resolve() for path in paths}) < len(paths):
+        raise UserError("the same run directory is given twice.")
+    return [runs.load(path) for path in paths]
+
+
+def check_data(entered: Sequence[Run], labels: Labels, fingerprint: str) -> None:
+    """Raises UserError unless every run was trained on this very data set."""
+    others = [run for run in entered if run.data["fingerprint"] != fingerprint]
+    if others:
+        listed = "\n".join(
+            f"  {run.path}: {run.data['root']} ({run.data['fingerprint']})" for run in others
+        )
+        raise UserError(
+            f"the data in {labels.root} (fingerprint {fingerprint}) is not what these runs were "
+            f"trained on:\n{listed}\nName their data with --data, or leave them out."
+        )
+
+
+def test_part(entered: Sequence[Run], labels: Labels) -> pd.DataFrame:
+    """The images that are in every run's test part, in name order: columns image, group.
+
+    Raises UserError where a run was trained on images that another is tested on: no comparison
+    between them could be believed.
+    """
+    splits = [run.split(labels) for run in entered]
+    parts = [
+        {part: set(split.loc[split["split"] == part, "image"]) for part in ("train", "test")}
+        for split in splits
+    ]
+    for (run, own), (other, its) in permutations(zip(entered, parts, strict=True), 2):
+        if shared := own["train"] & its["test"]:
+            raise UserError(
+                f"{run.path} was trained on {len(shared)} of the {len(its['test'])} test images of "
+                f"{other.path}.\nTrain them on one split: --split {other.path / 'split.csv'}"
+            )
+    common = set.intersection(*(own["test"] for own in parts))
+    if not common:
+        raise UserError(
+            "the runs have no test image in common.\n"
+            f"Train them on one split: --split {entered[0].path / 'split.csv'}"
+        )
+    first = splits[0]
+    return first.loc[first["image"].isin(common), ["image", "group"]].reset_index(drop=True)
+
+
+def variants(entered: Sequence[Run]) -> dict[str, list[int]]:
+    """Positions of the runs that differ in nothing but their seed, together under one name.
+
+    A name is the variant and its size; where recipes differ, also the options that do. Runs with
+    one recipe and one seed are no repetition but two things to compare: they are told apart by
+    their folders.
+    """
+    by_recipe: dict[str, list[int]] = {}
+    for position, run in enumerate(entered):
+        by_recipe.setdefault(repr((run.variant, _recipe(run))), []).append(position)
+    firsts = [entered[positions[0]] for positions in by_recipe.values()]
+    result = {}
+    for run, positions in zip(firsts, by_recipe.values(), strict=True):
+        namesakes = [other for other in firsts if _name(other) == _name(run)]
+        name = _name(run) + _difference(run, namesakes)
+        if len({entered[i].options["seed"] for i in positions}) == len(positions):
+            result[name] = positions
+        else:
+            result |= {f"{name} ({entered[i].path})": [i] for i in positions}
+    return result
+
+
+def _name(run: Run) -> str:
+    size = f"{run.size[0]}x{run.size[1]}"
+    return run.variant if size in run.variant else f"{run.variant} {size}"
+
+
+def _difference(run: Run, namesakes: Sequence[Run]) -> str:
+    """The options by which a run stands apart from others of its name, in brackets."""
+    recipes = [_recipe(other) for other in namesakes]
+    own = _recipe(run)
+    differing = [key for key in own if any(recipe.get(key) != own[key] for recipe in recipes)]
+    return f" ({', '.join(f'{key} {own[key]}' for key in differing)})" if differing else ""
+
+
+def _recipe(run: Run) -> dict[str, Any]:
+    return {key: value for key, value in run.options.items() if key not in _NOT_RECIPE}

@@ -1,0 +1,48 @@
+"""What a network found in a stream of images: counts by class."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+
+@dataclass
+class Findings:
+    """Images, connected components and pixels of each defect class, over the images added.
+
+    images, flagged: images seen, and those with any defect. pixels: of all images together.
+    """
+
+    images: int = 0
+    flagged: int = 0
+    pixels: int = 0
+    class_images: Counter[int] = field(default_factory=Counter)
+    class_defects: Counter[int] = field(default_factory=Counter)
+    class_pixels: Counter[int] = field(default_factory=Counter)
+
+    def add(self, label_map: np.ndarray) -> None:
+        """Counts one label map (H, W) uint8."""
+        pixels = np.bincount(label_map.ravel())
+        present = (np.flatnonzero(pixels[1:]) + 1).tolist()
+        for k in present:
+            components, _ = cv2.connectedComponents((label_map == k).astype(np.uint8))
+            self.class_images[k] += 1
+            self.class_defects[k] += components - 1  # the first is everything else
+            self.class_pixels[k] += int(pixels[k])
+        self.images += 1
+        self.flagged += bool(present)
+        self.pixels += label_map.size
+
+    def table(self, num_classes: int) -> str:
+        """A line for each of `num_classes` defect classes."""
+        lines = [f"{'class':>5}{'images':>9}{'defects':>9}{'pixels':>13}{'share of pixels':>18}"]
+        for k in range(1, num_classes + 1):
+            images, defects, pixels = (
+                count[k] for count in (self.class_images, self.class_defects, self.class_pixels)
+            )
+            share = pixels / max(self.pixels, 1)
+            lines.append(f"{k:5}{images:9}{defects:9}{pixels:13}{share:18.3%}")
+        return "\n".join(lines)

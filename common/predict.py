@@ -1,0 +1,219 @@
+"""Segment new images with a trained run: Kaggle's CSV, overlays, label maps.
+
+    python -m common.predict runs/A photographs --out submission.csv
+    python -m common.predict runs/A 'line3/*.jpg' --overlays pictures --masks maps --report
+
+Images of any sizes stream through: threads decode ahead of the network and write behind it, so a
+million images need no more memory than a few batches. An image that cannot be read is reported
+and left out; the others are finished, and the exit code is 1.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+import cv2
+import numpy as np
+import torch
+import tyro
+from tqdm import tqdm
+
+from common import cli, drift, overlay, rle, runs
+from common import thresholds as thresholds_module
+from common.errors import UserError
+from common.files import publish
+from common.findings import Findings
+from common.images import find_images, refuse_doubles
+from common.inference import Segmenter, upsample
+from common.labels import read_image
+from common.loader import pick_device
+from common.store import resize_image
+from common.stream import ahead, batches
+from common.submission import submission
+from common.thresholds import Thresholds, decide_logits, drop_small
+
+FLIPS = ((), (2,), (3,), (2, 3))  # dimensions of (N, C, H, W) that are mirrored
+
+
+@dataclass
+class Config:
+    """Segment images of any size with a trained run."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run directory."""
+    images: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Folders, image files, or glob patterns in quotes."""
+    out: Path = Path("submission.csv")
+    """The table of masks; its images go by their file names."""
+    format: Literal["new", "old"] = "new"
+    """new: ImageId,ClassId,EncodedPixels, a row a mask. old: ImageId_ClassId,EncodedPixels, a row
+    for every image and class."""
+    overlays: Path | None = None
+    """Folder for pictures of the images with their masks drawn in."""
+    masks: Path | None = None
+    """Folder for label maps: grey PNG, 0 background, else the class."""
+    flip_tta: bool = False
+    """Average the network's answer over four mirror images: slower, often a little better."""
+    report: bool = False
+    """Print how many images, defects and pixels of each class were found."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N. auto takes a GPU where there is one."""
+    batch_size: int = 8
+    """Images that go through the network together."""
+    thresholds: bool = True
+    """Decide by the run's thresholds.json where there is one, else by the most probable class."""
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class Photo:
+    """An image to segment.
+
+    image: (H, W) uint8 grey; resized: the same at the network's size, of which `statistics` are
+    the figures that drift is judged by.
+    """
+
+    path: Path
+    image: np.ndarray
+    resized: np.ndarray
+    statistics: np.ndarray
+
+
+def predict(config: Config) -> int:
+    """Runs the command; 0 where every image was segmented, 1 where some could not be read."""
+    record = runs.load(config.run)
+    paths = find_images(config.images)
+    if config.overlays or config.masks:
+        refuse_doubles([path.stem for path in paths])
+    segmenter = Segmenter(record, pick_device(config.device))
+    thresholds = thresholds_module.load(record.path) if config.thresholds else None
+    print(f"{len(paths)} images, {record.name} on {segmenter.device}; {_rule(thresholds, config)}")
+
+    findings, statistics, unread = Findings(), [], []
+    try:
+        for folder in filter(None, (config.out.parent, config.overlays, config.masks)):
+            folder.mkdir(parents=True, exist_ok=True)
+        with (
+            submission(config.out, config.format, record.num_classes - 1) as add,
+            ThreadPoolExecutor() as pool,
+            tqdm(total=len(paths), unit="image") as bar,
+        ):
+            depth = 2 * config.batch_size
+            read = ahead(partial(_read, size=record.size), paths, pool, depth)
+            photos = _without_errors(read, unread, bar)
+            segmented = segment(
+                segmenter,
+                photos,
+                thresholds,
+                config.batch_size,
+                FLIPS if config.flip_tta else ((),),
+            )
+            finish = partial(_finish, thresholds=thresholds, config=config)
+            for photo, label_map, masks in ahead(finish, segmented, pool, depth):
+                add(photo.path.name, masks)
+                findings.add(label_map)
+                statistics.append(photo.statistics)
+                bar.update()
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"a batch of {config.batch_size} images does not fit the GPU. Lower --batch-size."
+        ) from error
+    except OSError as error:
+        raise UserError(
+            f"cannot write {error.filename or config.out}: {error.strerror or error}\n"
+            f"{config.out} was not changed."
+        ) from error
+    print(f"{findings.images} images segmented, {findings.flagged} with defects: {config.out}")
+    if config.report:
+        print(findings.table(record.num_classes - 1))
+    known = record.data.get("drift")
+    if known and (line := drift.warning(known, statistics)):
+        print(f"warning: {line}", file=sys.stderr)
+    if unread:
+        print(f"{len(unread)} of {len(paths)} images were left out, see above", file=sys.stderr)
+    return 1 if unread else 0
+
+
+def segment(
+    segmenter: Segmenter,
+    photos: Iterable[Photo],
+    thresholds: Thresholds | None,
+    batch_size: int,
+    flips: Sequence[tuple[int, ...]] = ((),),
+) -> Iterator[tuple[Photo, np.ndarray]]:
+    """Each photo with its label map (H, W) uint8, at its own size; least areas not applied yet.
+
+    flips: mirror images whose logits are averaged, as dimensions of (N, C, H, W).
+    """
+    for batch in batches(photos, batch_size):
+        pixels = segmenter.preprocess([photo.resized for photo in batch])
+        logits = sum(segmenter.logits(pixels.flip(dims)).flip(dims) for dims in flips) / len(flips)
+        for photo, own in zip(batch, logits.split(1), strict=True):
+            label_map = decide_logits(upsample(own, photo.image.shape), thresholds)
+            yield photo, label_map[0].numpy(force=True)
+
+
+def _read(path: Path, size: tuple[int, int]) -> Photo | UserError:
+    try:
+        image = read_image(path)
+    except UserError as error:
+        return error
+    resized = resize_image(image, size)
+    return Photo(path, image, resized, drift.statistics(resized))
+
+
+def _without_errors(
+    results: Iterable[Photo | UserError], errors: list[UserError], bar: tqdm
+) -> Iterator[Photo]:
+    for result in results:
+        if isinstance(result, Photo):
+            yield result
+        else:
+            errors.append(result)
+            tqdm.write(f"left out: {result}", file=sys.stderr)
+            bar.update()
+
+
+def _finish(
+    segmented: tuple[Photo, np.ndarray], thresholds: Thresholds | None, config: Config
+) -> tuple[Photo, np.ndarray, dict[int, str]]:
+    """Drops what is too small, writes the image's pictures, encodes its masks."""
+    photo, label_map = segmented
+    label_map = drop_small(label_map, thresholds)
+    name = f"{photo.path.stem}.png"
+    if config.overlays:
+        overlay.save(config.overlays / name, overlay.draw(photo.image, label_map))
+    if config.masks:
+        publish(config.masks / name, cv2.imencode(".png", label_map)[1].tobytes())
+    present = np.unique(label_map[label_map > 0]).tolist()
+    return photo, label_map, {k: rle.encode(label_map == k) for k in present}
+
+
+def _rule(thresholds: Thresholds | None, config: Config) -> str:
+    if thresholds is not None:
+        pairs = zip(thresholds.probability, thresholds.area, strict=True)
+        listed = ", ".join(
+            f"class {k}: {probability:g} and {area} px"
+            for k, (probability, area) in enumerate(pairs, start=1)
+        )
+        return f"decided by its thresholds.json, least probability and area: {listed}"
+    reason = "the run has no thresholds.json" if config.thresholds else "--no-thresholds"
+    return f"decided by the most probable class of a pixel ({reason})"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Segments; returns 0, 1 where some images could not be read, 2 where nothing could be done."""
+    return cli.run(predict, Config, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

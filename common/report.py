@@ -1,0 +1,222 @@
+"""A comparison as tables: results.csv for programs, results.md for readers and READMEs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import pandas as pd
+
+from common.tally import FOUND
+
+Json = dict[str, Any]
+HEADLINES = ("dice_mean", "iou_mean", "dice_positive", "dice_positive_macro", "kaggle_dice")
+REFERENCE = ("reference_accuracy", "reference_iou", "reference_dice")
+COSTS = ("parameters", "conv_layers", "gflop", "peak_memory_mb")
+
+
+def table(results: Json) -> pd.DataFrame:
+    """A row a variant and, first, the empty prediction; every figure with its interval.
+
+    Columns of the figures with thresholds end in `_thresholded`.
+    """
+    rows = [{"name": "empty prediction", **results["baseline"]}]
+    for variant in results["variants"]:
+        row = {key: variant[key] for key in ("name", "variant", "seeds", "height", "width", *COSTS)}
+        row |= {f"latency_{key}": value for key, value in variant["latency"].items()}
+        row |= {f"throughput_{key}": value for key, value in variant["throughput"].items()}
+        for suffix, scores in (("", variant["scores"]), ("_thresholded", variant["thresholded"])):
+            for metric, score in scores.items():
+                row[f"{metric}{suffix}"] = score["value"]
+                for bound in ("low", "high", "seed_std"):
+                    row[f"{metric}_{bound}{suffix}"] = score[bound]
+        rows.append(row)
+    order = max(rows, key=len)
+    return pd.DataFrame(rows)[list(order)]
+
+
+def summary(results: Json) -> str:
+    """A few columns for the terminal."""
+    metrics = ("dice_mean", "dice_positive_macro", "kaggle_dice", "false_alarms_per_clean_image")
+    titles = [results["metrics"][metric]["title"] for metric in metrics]
+    rows = [["predicting nothing", "", "", "", *(_plain(results["baseline"][m]) for m in metrics)]]
+    for variant in results["variants"]:
+        latency, rate = variant["latency"]["median_ms"], variant["throughput"]["images_per_second"]
+        figures = [_plain(variant["scores"][metric]["value"]) for metric in metrics]
+        rows.append([variant["name"], variant["seeds"], f"{latency:.1f}", f"{rate:.1f}", *figures])
+    table = pd.DataFrame(rows, columns=["", "seeds", "ms", "images/s", *titles])
+    return table.to_string(index=False)
+
+
+def headline_table(results: Json) -> str:
+    """The main figures as a Markdown table."""
+    titles = [results["metrics"][metric]["title"] for metric in HEADLINES]
+    head = ["", "size", "parameters", "conv layers", "GFLOP", "ms", "images/s", "MiB", *titles]
+    head.append("false alarms")
+    shown = (*HEADLINES, "false_alarms_per_clean_image")
+    rows = [["predicting nothing", *[""] * 7, *(_plain(results["baseline"][m]) for m in shown)]]
+    for variant in results["variants"]:
+        rows.append(
+            [
+                variant["name"],
+                f"{variant['height']}x{variant['width']}",
+                f"{variant['parameters'] / 1e6:.2f} M",
+                str(variant["conv_layers"]),
+                f"{variant['gflop']:.2f}",
+                f"{variant['latency']['median_ms']:.1f}",
+                f"{variant['throughput']['images_per_second']:.1f}",
+                _plain(variant["peak_memory_mb"], 0),
+                *(_with_interval(variant["scores"][metric]) for metric in shown),
+            ]
+        )
+    return _markdown(head, rows)
+
+
+def markdown(results: Json) -> str:
+    """The whole report, ready for a README."""
+    data, machine = results["data"], results["machine"]
+    seeds = ", ".join(f"{v['name']} {v['seeds']}" for v in results["variants"])
+    parts = [
+        "# Comparison",
+        f"{data['images']} test images ({data['clean_images']} clean) in {data['groups']} groups, "
+        f"scored at their own size, {data['height']}x{data['width']}. {machine['device']}, "
+        f"{machine['threads']} threads, {machine['precision']}, PyTorch {machine['torch']}. "
+        "In brackets the 95 % bootstrap interval over groups of images; it leaves out the scatter "
+        f"between trainings, whose standard deviation follows ±. Trainings averaged: {seeds}.",
+        headline_table(results),
+        "ms: median latency at batch 1, image in to label map out, decoding left out; images/s: at "
+        "the best batch size; MiB: peak memory at batch 1; GFLOP: a multiply-add counts as two.",
+        "## Differences",
+        _markdown(["", "difference", "holds"], _differences(results)),
+        "## By class",
+        _by_class(results, "scores"),
+        "## With thresholds",
+        "Probability and least area (pixels) of each class were chosen on the val part, for each "
+        "training by itself; those of the first are shown.",
+        _thresholded(results),
+        _by_class(results, "thresholded"),
+        "## Recall by defect size",
+        f"Share of connected components of the truth of which at least {FOUND:.0%} of the pixels "
+        "carry their class in the prediction, by size in pixels.",
+        _size_recall(results),
+        "## As the reference counts",
+        results["metrics"]["reference_dice"]["explanation"].split(":")[0] + ".",
+        _markdown(
+            ["", *(results["metrics"][metric]["title"] for metric in REFERENCE)],
+            [
+                [v["name"], *(_with_interval(v["scores"][metric]) for metric in REFERENCE)]
+                for v in results["variants"]
+            ],
+        ),
+        "## Time",
+        _time(results),
+        "## How each figure is made",
+        "\n".join(_explanations(results)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _differences(results: Json) -> list[list[str]]:
+    return [
+        [
+            f"{entry['a']} − {entry['b']}: {results['metrics'][entry['metric']]['title']}",
+            f"{entry['difference']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]",
+            "yes" if entry["holds"] else "no",
+        ]
+        for entry in results["differences"]
+        if entry["metric"] in HEADLINES
+    ]
+
+
+def _by_class(results: Json, decision: str) -> str:
+    kinds = ("dice", "iou", "dice_positive", "precision", "recall", "f1", "auroc")
+    head = ["", "class"]
+    head += [results["metrics"][f"{kind}_class_1"]["title"].split(",")[0] for kind in kinds]
+    rows = [
+        [v["name"], str(k), *(_with_interval(v[decision][f"{kind}_class_{k}"]) for kind in kinds)]
+        for v in results["variants"]
+        for k in results["data"]["classes"]
+    ]
+    return _markdown(head, rows)
+
+
+def _thresholded(results: Json) -> str:
+    shown = (*HEADLINES, "false_alarms_per_clean_image")
+    head = ["", "probability", "least area", *(results["metrics"][m]["title"] for m in shown)]
+    rows = [
+        [
+            v["name"],
+            ", ".join(f"{p:g}" for p in v["thresholds"]["probability"]),
+            ", ".join(str(area) for area in v["thresholds"]["area"]),
+            *(_with_interval(v["thresholded"][metric]) for metric in shown),
+        ]
+        for v in results["variants"]
+    ]
+    return _markdown(head, rows)
+
+
+def _size_recall(results: Json) -> str:
+    bins = [row for row in results["variants"][0]["size_recall"] if row["class"] is None]
+    head = ["", "class", *(f"{_size(row)}" for row in bins)]
+    rows = []
+    for variant in results["variants"]:
+        for k in (None, *results["data"]["classes"]):
+            cells = [row for row in variant["size_recall"] if row["class"] == k]
+            shown = [
+                f"{_plain(row['recall'], 2)} of {row['count']}" if row["count"] else "–"
+                for row in cells
+            ]
+            rows.append([variant["name"], "all" if k is None else str(k), *shown])
+    return _markdown(head, rows)
+
+
+def _time(results: Json) -> str:
+    stages = ("preprocess_ms", "network_ms", "postprocess_ms")
+    head = ["", "latency ms (10th–90th percentile)", "preprocessing", "network", "postprocessing"]
+    head += ["images/s (10th–90th percentile)", "at batch"]
+    rows = []
+    for variant in results["variants"]:
+        latency, most = variant["latency"], variant["throughput"]
+        rows.append(
+            [
+                variant["name"],
+                f"{latency['median_ms']:.1f} ({latency['low_ms']:.1f}–{latency['high_ms']:.1f})",
+                *(f"{latency[stage]:.1f}" for stage in stages),
+                f"{most['images_per_second']:.1f} ({most['low']:.1f}–{most['high']:.1f})",
+                str(most["batch"]),
+            ]
+        )
+    return _markdown(head, rows)
+
+
+def _explanations(results: Json) -> Iterable[str]:
+    """A line a metric; those of the classes share their first class's."""
+    for metric, about in results["metrics"].items():
+        _, by_class, k = metric.rpartition("_class_")
+        if not by_class:
+            yield f"- **{about['title']}**: {about['explanation']}"
+        elif k == "1":
+            yield f"- **{about['title'].split(',')[0]} of a class**: {about['explanation']}"
+
+
+def _size(row: Json) -> str:
+    if row["high_px"] is None:
+        return f"≥ {row['low_px']:,}"
+    return f"{row['low_px']:,}–{row['high_px'] - 1:,}"
+
+
+def _with_interval(score: Json) -> str:
+    if score["value"] is None:
+        return "–"
+    spread = f" ± {score['seed_std']:.3f}" if score["seed_std"] is not None else ""
+    bounds = f" [{_plain(score['low'])}, {_plain(score['high'])}]"
+    return f"{score['value']:.3f}{spread}{bounds}"
+
+
+def _plain(value: float | None, digits: int = 3) -> str:
+    return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

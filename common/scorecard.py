@@ -1,0 +1,107 @@
+"""Every quality figure of a comparison, from tallies, for the images or any resample of them."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from common.glossary import describe
+from common.metrics import image_sums, scores_from_sums
+from common.tally import SIZE_EDGES, Tally
+
+
+def figures(
+    tally: Tally, weights: np.ndarray | None = None, thresholded: bool = False
+) -> dict[str, np.ndarray]:
+    """Every metric of `describe`, as name -> (B,) float64; NaN where it is not defined.
+
+    weights: (B, N), how often each image counts in each of B resamples; None counts each once
+    (B = 1). thresholded: of the decisions with thresholds and least areas.
+    """
+    if weights is None:
+        weights = np.ones((1, len(tally)))
+    confusions = tally.confusion_thresholded if thresholded else tally.confusion
+    alarms = tally.alarms_thresholded if thresholded else tally.alarms
+    num_classes = confusions.shape[-1]
+    truth = confusions.sum(axis=2)[:, 1:] > 0
+    predicted = confusions.sum(axis=1)[:, 1:] > 0
+    clean = ~truth.any(axis=1)
+
+    sums = weights @ image_sums(torch.from_numpy(confusions)).numpy()
+    right = weights @ (truth & predicted)
+    by_class = {
+        "precision": _ratio(right, weights @ predicted),
+        "recall": _ratio(right, weights @ truth),
+        "f1": _ratio(2 * right, weights @ predicted + weights @ truth),
+        "auroc": np.stack(
+            [auroc(*pair, weights) for pair in zip(tally.probability.T, truth.T, strict=True)],
+            axis=1,
+        ),
+    }
+    found = {
+        **scores_from_sums(sums, num_classes),
+        "false_alarms_per_clean_image": _ratio(weights @ (alarms * clean), weights @ clean),
+        **{
+            f"{name}_class_{k}": values[:, k - 1]
+            for name, values in by_class.items()
+            for k in range(1, num_classes)
+        },
+    }
+    return {name: found[name] for name in describe(num_classes - 1)}
+
+
+def auroc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve, (B,): the chance that a positive image scores above a negative one.
+
+    score: (N,); positive: (N,) bool; weights: (B, N). Ties count half (Mann-Whitney U). NaN where
+    a resample holds no positive or no negative image.
+    """
+    order = np.argsort(score, kind="stable")
+    _, first = np.unique(score[order], return_index=True)
+    ordered = weights[:, order]
+    negatives = np.add.reduceat(ordered * ~positive[order], first, axis=1)
+    positives = np.add.reduceat(ordered * positive[order], first, axis=1)
+    below = negatives.cumsum(axis=1) - negatives
+    wins = (positives * (below + negatives / 2)).sum(axis=1)
+    return _ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
+
+
+def size_recall(tally: Tally, weights: np.ndarray | None = None) -> np.ndarray:
+    """Share of truth components found, (B, K + 1, bins): all classes together, then each class."""
+    if weights is None:
+        weights = np.ones((1, len(tally)))
+    with_total = [
+        np.concatenate([counts.sum(axis=1, keepdims=True), counts], axis=1).astype(np.float64)
+        for counts in (tally.found, tally.components)
+    ]
+    found, components = (np.tensordot(weights, counts, axes=1) for counts in with_total)
+    return _ratio(found, components)
+
+
+def size_bins() -> list[tuple[int, int | None]]:
+    """Lower and upper border of each size bin, pixels; the last has no upper one."""
+    return list(zip((0, *SIZE_EDGES), (*SIZE_EDGES, None), strict=True))
+
+
+def empty(tally: Tally) -> Tally:
+    """The tally of predicting nothing on the same images."""
+    confusion = np.zeros_like(tally.confusion)
+    confusion[:, :, 0] = tally.confusion.sum(axis=2)
+    nothing = np.zeros_like(tally.alarms)
+    return dataclasses.replace(
+        tally,
+        confusion=confusion,
+        confusion_thresholded=confusion,
+        alarms=nothing,
+        alarms_thresholded=nothing,
+        probability=np.zeros_like(tally.probability),
+        found=np.zeros_like(tally.found),
+    )
+
+
+def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+    """above / below, NaN where below is 0."""
+    shape = np.broadcast_shapes(np.shape(above), np.shape(below))
+    return np.divide(above, below, out=np.full(shape, np.nan), where=below != 0)

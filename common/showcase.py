@@ -1,0 +1,71 @@
+"""Which test images the report page shows: where the networks do worst, class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+
+import numpy as np
+import torch
+
+from common.evaluate import read_prediction
+from common.labels import Labels, read_image
+from common.metrics import image_sums
+from common.page import GalleryItem
+from common.results import Scored
+from common.tally import Tally
+
+LIMIT = 60
+
+
+def choose(tallies: Sequence[Tally], limit: int = LIMIT) -> list[int]:
+    """Rows of up to `limit` images, worst first, taking turns between kinds of image.
+
+    Kinds are the images of each class, by their mean Dice over the variants, and the clean images,
+    by their number of false alarms. tallies: one a variant, of the same images.
+    """
+    present = tallies[0].confusion.sum(axis=2)[:, 1:] > 0
+    dice = np.mean([image_dice(tally) for tally in tallies], axis=0)
+    alarms = np.mean([tally.alarms_thresholded for tally in tallies], axis=0)
+    kinds = [np.flatnonzero(column) for column in present.T]
+    ranked = [rows[np.argsort(dice[rows], kind="stable")].tolist() for rows in kinds]
+    clean = np.flatnonzero(~present.any(axis=1))
+    ranked.append(clean[np.argsort(-alarms[clean], kind="stable")].tolist())
+    turns = chain.from_iterable(zip_longest(*ranked))
+    return list(dict.fromkeys(row for row in turns if row is not None))[:limit]
+
+
+def image_dice(tally: Tally) -> np.ndarray:
+    """Mean Dice (N,) over the classes in an image's truth; of a clean one 1, or 0 if false alarms.
+
+    Of the decisions with thresholds and least areas, as `choose` and the page show them.
+    """
+    classes = tally.confusion.shape[-1] - 1
+    sums = image_sums(torch.from_numpy(tally.confusion_thresholded)).numpy()
+    dice, kaggle, positive, _ = np.split(sums[:, -4 * classes :], 4, axis=1)
+    count = positive.sum(axis=1)
+    return np.where(count > 0, dice.sum(axis=1) / np.maximum(count, 1), kaggle.min(axis=1))
+
+
+def gallery(scored: Sequence[Scored], labels: Labels, names: Sequence[str]) -> list[GalleryItem]:
+    """The images that `choose` takes, with what the first run of each variant made of them.
+
+    names: the test images, in the order of the tallies.
+    """
+    dice = {one.name: image_dice(one.tallies[0]) for one in scored}
+    items = []
+    for row in choose([one.tallies[0] for one in scored]):
+        image = read_image(labels.path(names[row]))
+        items.append(
+            GalleryItem(
+                name=names[row],
+                image=image,
+                truth=labels.label_map(names[row], image.shape),
+                predictions={
+                    one.name: read_prediction(one.contestants[0].prediction_path(names[row]))
+                    for one in scored
+                },
+                dice={name: float(values[row]) for name, values in dice.items()},
+            )
+        )
+    return items

@@ -1,0 +1,154 @@
+"""What is kept of one predicted image: counts, from which every figure of a comparison follows.
+
+A 256x1600 prediction becomes a few hundred numbers, so a data set of any size is evaluated in
+constant memory, and resampling images means adding up rows.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from common.files import publish
+from common.metrics import confusion
+
+SIZE_EDGES = (1_000, 4_000, 16_000, 64_000)
+"""Borders between the size bins of truth components, in pixels of the image's own size."""
+FOUND = 0.5
+"""Share of a truth component's pixels that must carry its class for it to count as found."""
+CALIBRATION_BINS = 10
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The truth of one image, with its 8-connected components.
+
+    label_map: (H, W) uint8. parts: (H, W) int32, 0 background, else the component's number, from 1.
+    classes, bins: (P + 1,) class and size bin of each component; entry 0 stands for background.
+    """
+
+    label_map: np.ndarray
+    parts: np.ndarray
+    classes: np.ndarray
+    bins: np.ndarray
+    areas: np.ndarray
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts of N images predicted by one run; K defect classes, C = K + 1.
+
+    confusion, confusion_thresholded: (N, C, C) int64 pixels, rows truth, columns prediction.
+    alarms, alarms_thresholded: (N,) int64, 8-connected components in the prediction.
+    probability: (N, K) float32, the highest probability of each class anywhere in the image.
+    components, found: (N, K, len(SIZE_EDGES) + 1) int64, truth components by class and size, and
+    those of them of which the prediction covers at least the share FOUND.
+    calibration: (N, CALIBRATION_BINS, 3) float64, a bin of P(defect) each: pixels, their summed
+    P(defect), and how many of them are defects in the truth.
+    Fields without `thresholded` in their name belong to the most probable class a pixel.
+    """
+
+    confusion: np.ndarray
+    confusion_thresholded: np.ndarray
+    alarms: np.ndarray
+    alarms_thresholded: np.ndarray
+    probability: np.ndarray
+    components: np.ndarray
+    found: np.ndarray
+    calibration: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.alarms)
+
+    def save(self, path: Path) -> None:
+        """Publishes the arrays as a compressed .npz. Raises OSError where the disk refuses."""
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **vars(self))
+        publish(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> Tally:
+        with np.load(path) as arrays:
+            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+
+
+def concatenate(tallies: Sequence[Tally]) -> Tally:
+    """One tally of all images, in order."""
+    names = [field.name for field in fields(Tally)]
+    return Tally(**{name: np.concatenate([getattr(t, name) for t in tallies]) for name in names})
+
+
+def truth_of(label_map: np.ndarray, num_classes: int) -> Truth:
+    """Finds the components of a label map (H, W) uint8, class by class."""
+    parts = np.zeros(label_map.shape, np.int32)
+    classes, areas = [np.zeros(1, np.int64)], [np.zeros(1, np.int64)]
+    number = 0
+    for k in range(1, num_classes):
+        mask = (label_map == k).astype(np.uint8)
+        if not mask.any():
+            continue
+        count, own, stats, _ = cv2.connectedComponentsWithStats(mask)
+        parts += np.where(own > 0, own + number, 0).astype(np.int32)
+        number += count - 1
+        classes.append(np.full(count - 1, k))
+        areas.append(stats[1:, cv2.CC_STAT_AREA].astype(np.int64))
+    area = np.concatenate(areas)
+    bins = np.searchsorted(SIZE_EDGES, area, side="right")
+    return Truth(label_map, parts, np.concatenate(classes), bins, area)
+
+
+def tally_image(
+    truth: Truth, probabilities: np.ndarray, plain: np.ndarray, thresholded: np.ndarray
+) -> Tally:
+    """The tally (N = 1) of one image.
+
+    probabilities: (C, H, W) float32, summing to 1 over C; plain, thresholded: (H, W) uint8, the
+    label maps decided from them without and with thresholds and least areas.
+    """
+    num_classes = len(probabilities)
+    label_map = truth.label_map[None]
+    components, found = _found(truth, plain, num_classes)
+    one = {
+        "confusion": confusion(plain[None], label_map, num_classes)[0].numpy(),
+        "confusion_thresholded": confusion(thresholded[None], label_map, num_classes)[0].numpy(),
+        "alarms": np.int64(count_components(plain)),
+        "alarms_thresholded": np.int64(count_components(thresholded)),
+        "probability": probabilities[1:].max(axis=(1, 2)),
+        "components": components,
+        "found": found,
+        "calibration": _calibration(1 - probabilities[0], truth.label_map > 0),
+    }
+    return Tally(**{name: value[None] for name, value in one.items()})
+
+
+def count_components(label_map: np.ndarray) -> int:
+    """8-connected components of all defect classes of a label map (H, W) uint8."""
+    present = np.flatnonzero(np.bincount(label_map.ravel())[1:]) + 1
+    return sum(cv2.connectedComponents((label_map == k).astype(np.uint8))[0] - 1 for k in present)
+
+
+def _found(truth: Truth, prediction: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Truth components and found ones, each (K, bins) int64."""
+    right = truth.parts[(prediction == truth.label_map) & (truth.label_map > 0)]
+    covered = np.bincount(right, minlength=len(truth.areas))
+    enough = covered >= FOUND * truth.areas
+    components = np.zeros((num_classes, len(SIZE_EDGES) + 1), np.int64)
+    found = np.zeros_like(components)
+    np.add.at(components, (truth.classes, truth.bins), 1)
+    np.add.at(found, (truth.classes, truth.bins), enough)
+    return components[1:], found[1:]
+
+
+def _calibration(defect: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    """Pixels, summed probability and defect pixels (bins, 3) a bin of the probability (H, W)."""
+    defect = defect.clip(0, 1).ravel()
+    bins = (defect * CALIBRATION_BINS).astype(np.int64).clip(max=CALIBRATION_BINS - 1)
+    columns = (None, defect, truth.ravel())
+    return np.stack(
+        [np.bincount(bins, weights, minlength=CALIBRATION_BINS) for weights in columns], axis=1
+    ).astype(np.float64)

@@ -1,0 +1,66 @@
+"""A comparison as a Weights & Biases run: table, plots and overlays, beside the runs it compares.
+
+As with trainings, nothing depends on it: whatever wandb reports is said once and passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import wandb
+
+from common.page import GalleryItem
+from common.tracking import has_key
+
+OVERLAYS = 24  # images logged with switchable masks
+
+
+def log_comparison(
+    results: dict[str, Any],
+    table: pd.DataFrame,
+    plots: Sequence[Path],
+    gallery: Sequence[GalleryItem],
+    folder: Path,
+    group: str,
+    mode: str | None,
+) -> None:
+    """Logs a finished comparison under `group`.
+
+    table: a row a variant. plots: PNGs. folder: where an offline run is kept, in wandb/.
+    mode: online, offline, disabled; None is online where an API key is set up, else offline.
+    """
+    mode = mode or ("online" if has_key() else "offline")
+    if mode == "disabled":
+        return
+    labels = {0: "background"} | {k: f"class {k}" for k in results["data"]["classes"]}
+    try:
+        with wandb.init(
+            project="steel-defects",
+            group=group,
+            name=folder.name,
+            dir=folder,
+            mode=mode,
+            job_type="compare",
+            config={key: results[key] for key in ("data", "machine", "command")},
+            settings=wandb.Settings(silent=True, init_timeout=30, console="off"),
+        ) as run:
+            run.log({"comparison": wandb.Table(dataframe=table)})
+            run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
+            run.log({"predictions": [_overlay(item, labels) for item in gallery[:OVERLAYS]]})
+            for variant in results["variants"]:
+                for metric, score in variant["scores"].items():
+                    run.summary[f"{variant['name']}/{metric}"] = score["value"]
+    # wandb.Error covers its own; the rest is what its service and file handling let through.
+    except (wandb.Error, OSError, RuntimeError, ValueError, TypeError) as error:
+        print(f"wandb failed; the comparison is not tracked: {error}")
+
+
+def _overlay(item: GalleryItem, labels: dict[int, str]) -> wandb.Image:
+    maps = {"truth": item.truth, **item.predictions}
+    masks = {
+        name: {"mask_data": label_map, "class_labels": labels} for name, label_map in maps.items()
+    }
+    return wandb.Image(item.image, caption=item.name, masks=masks)

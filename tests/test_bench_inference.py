@@ -1,0 +1,115 @@
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import inference, runtimes
+from common import labels, runs
+from common.thresholds import Thresholds
+from tests import tiny
+
+RULE = Thresholds((0.3,) * 4, (5,) * 4)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
+
+
+@pytest.fixture(scope="module")
+def entry(root, tmp_path_factory):
+    # Half the strips' size: at odd factors OpenVINO rounds some halves the other way.
+    run = runs.load(tiny.make_run(tmp_path_factory.mktemp("runs") / "unet", root, (32, 160)))
+    return inference.Entry(run, RULE)
+
+
+@pytest.fixture(scope="module")
+def strips(root):
+    data = labels.load(root)
+    paths = [data.path(name) for name in data.images if data.classes(name)][:3]
+    return [inference.Strip(p, data.label_map(p.name, tiny.SIZE)) for p in paths]
+
+
+@pytest.fixture(scope="module")
+def built(entry):
+    """Every way to run the network on this machine but the one that takes long to build."""
+    offered = runtimes.ways(torch.device("cpu"))
+    offered.pop("PyTorch compiled", None)
+    return {name: build(entry.run, entry.rule, tiny.SIZE) for name, build in offered.items()}
+
+
+def test_every_way_finds_the_same(built, strips):
+    for strip in strips:
+        image = labels.read_image(strip.path)
+        found = {
+            name: way.decide(way.infer(way.prepare(image)), image.shape)
+            for name, way in built.items()
+        }
+        assert len(np.unique(found["PyTorch"])) > 3
+        for name, label_map in found.items():
+            assert label_map.dtype == np.uint8
+            assert (label_map != found["PyTorch"]).mean() < (0.05 if "bf16" in name else 1e-3)
+
+
+def test_a_pretended_output_is_decided_to_what_it_pretends(built, strips):
+    truth = np.zeros(tiny.SIZE, np.uint8)
+    truth[:32, 40:200], truth[40:, 100:] = 2, 4
+    image = labels.read_image(strips[0].path)
+    for way in built.values():
+        output = way.pretend(way.infer(way.prepare(image)), truth)
+        assert (way.decide(output, truth.shape) != truth).mean() < 0.03  # edges, after the resize
+
+
+def test_stages_add_up_and_networks_are_timed_in_turns(built, entry, strips, monkeypatch):
+    order = []
+    segment = inference.segment
+
+    def recorded(entry, way, strip):
+        order.append((next(name for name, w in built.items() if w is way), strip.path.name))
+        return segment(entry, way, strip)
+
+    monkeypatch.setattr(inference, "segment", recorded)
+    monkeypatch.setattr(
+        inference, "ways", lambda _: {name: lambda *_, w=w: w for name, w in built.items()}
+    )
+    table = inference.time_stages([entry], strips, rounds=3, device=torch.device("cpu"))
+    assert table["runtime"].tolist() == list(built)
+    assert (table["variant"] == "unet_64x400 32x160").all()
+    # One round to warm up and three timed; a strip to settle and a timed one each.
+    a_round = [name for name in built for _ in range(2)]
+    assert [name for name, _ in order] == a_round * 4
+    assert len({name for _, name in order[-2 * len(built) :]}) == 1
+    assert (table[list(inference.STAGES)] > 0).all(axis=None)
+    assert (table["low"] <= table["total"]).all()
+    assert (table["total"] <= table["high"]).all()
+    assert table["strips/s"].to_numpy() == pytest.approx(1000 / table["total"])
+
+
+def test_untrained_networks_hand_on_the_true_masks(strips, monkeypatch):
+    run = runtimes.untrained("unet_64x400", tiny.SIZE)
+    assert run.build_model().state_dict().keys()
+    way = runtimes.Way(
+        prepare=lambda image: image,
+        infer=lambda image: image,
+        decide=lambda output, _: output,
+        pretend=lambda _, truth: truth,
+    )
+    seen = []
+    monkeypatch.setattr(
+        inference, "drop_small", lambda label_map, _: seen.append(label_map) or label_map
+    )
+    stages = inference.segment(inference.Entry(run, RULE), way, strips[0])
+    assert len(stages) == 5
+    assert seen[0] is strips[0].truth
+
+
+def test_processes_are_counted_together(entry, strips, tmp_path):
+    config = inference.Config(seconds=0.2)
+    row = inference.time_processes(entry, "PyTorch", strips, config, processes=2)
+    assert row["processes"] == 2
+    assert row["threads each"] == max(1, torch.get_num_threads() // 2)
+    assert row["strips/s"] > 1
+
+
+def test_bad_options_are_refused(capsys):
+    assert inference.main(["--rounds", "0"]) == 2
+    assert "--rounds must be at least 1" in capsys.readouterr().err

@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+import torch
+
+from common import runs
+from common.inference import Segmenter
+from common.labels import load, read_image
+from common.metrics import confusion, scores
+from common.reference import SEEN, draw_val, main, steps
+
+
+def test_its_val_list_is_drawn_with_replacement_and_mostly_seen_in_training():
+    train = [f"train{i}" for i in range(1000)]
+    test = [f"test{i}" for i in range(400)]
+    drawn = draw_val(train, test, np.random.default_rng(0))
+    assert len(drawn) == 400
+    assert sum(name in set(train) for name in drawn) == round(SEEN * 400)
+    assert len(set(drawn)) < 400
+    assert set(drawn) <= {*train, *test}
+    assert drawn == draw_val(train, test, np.random.default_rng(0))
+    assert len(draw_val(train, test[:5], np.random.default_rng(0))) == 300
+
+
+def test_rows_are_the_same_predictions_scored_by_each_rule(trained_run, dataset, monkeypatch):
+    monkeypatch.setattr("common.reference.DRAWS", 1)
+    segmenter = Segmenter(runs.load(trained_run), torch.device("cpu"))
+    labels = load(dataset)
+    split = segmenter.run.split(labels)
+    test = split.loc[split["split"] == "test", "image"].tolist()
+    rows = steps(segmenter, labels, test, batch_size=4, seed=0)
+    assert [row.size for row in rows] == ["native", "32x200", "32x200"]
+
+    images = [read_image(labels.path(name)) for name in test]
+    truth = np.stack([labels.label_map(name, (256, 1600)) for name in test])
+    predicted = torch.cat([segmenter.probabilities([image]).argmax(1) for image in images])
+    expected = scores(confusion(predicted, truth))
+    for metric in ("accuracy", "iou_mean", "dice_mean", "reference_dice"):
+        ours = rows[0].figures[metric]
+        assert ours == pytest.approx(expected[metric], abs=1e-3, nan_ok=True), metric
+    assert rows[1].figures["accuracy"] != rows[0].figures["accuracy"]
+    assert rows[2].figures["accuracy"] != rows[1].figures["accuracy"]
+
+
+def test_the_section_is_printed_and_written(trained_run, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("common.reference.DRAWS", 1)
+    out = tmp_path / "new" / "reference.md"
+    assert main([str(trained_run), "--device", "cpu", "--out", str(out)]) == 0
+    text = out.read_text()
+    assert text.strip() in capsys.readouterr().out
+    table = [line for line in text.splitlines() if line.startswith("| modified_unet 32x200")]
+    assert len(table) == 3
+    assert "55% trained on" in table[2]
+    assert text.startswith("## What the reference's numbers mean")
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
+    assert main([str(tmp_path), "--out", str(tmp_path / "x.md")]) == 2
+    assert "no run directory" in capsys.readouterr().err
