@@ -37,9 +37,9 @@ from benchmarks.runtimes import Untrained, Way, untrained, ways
 from common import cli, rle, runs
 from common import labels as labels_module
 from common import thresholds as thresholds_module
+from common.devices import pick_device
 from common.files import publish_json
 from common.labels import read_image
-from common.loader import pick_device
 from common.runs import Run
 from common.thresholds import Thresholds, drop_small
 from data.synthetic import generate

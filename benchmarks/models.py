@@ -34,9 +34,9 @@ from tqdm import tqdm
 
 from common import cli
 from common.blocks import conv_layers, fuse, parameters
+from common.comparison.timing import machine
+from common.devices import pick_device
 from common.files import publish_json
-from common.loader import pick_device
-from common.timing import machine
 
 NETWORKS = (  # variant, input size
     ("unet_64x400", (64, 400)),

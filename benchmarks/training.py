@@ -22,8 +22,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common.cli import run
 from common.config import TrainConfig
+from common.devices import pick_device
 from common.files import publish_json
-from common.loader import pick_device
 from common.losses import build_loss
 from common.step import build_optimiser, optimise, update_ema
 

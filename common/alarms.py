@@ -26,11 +26,11 @@ from tqdm import tqdm
 
 from common import cli, runs
 from common import labels as labels_module
+from common.devices import pick_device
 from common.errors import UserError
 from common.images import find_images
 from common.inference import Segmenter
 from common.labels import Labels, read_image
-from common.loader import pick_device
 from common.stream import ahead
 from common.thresholds import FILE, Thresholds, decide
 

@@ -23,23 +23,23 @@ import torch
 import tyro
 
 from common import labels as labels_module
-from common import plots, report, results, timing
-from common.bootstrap import replicate
 from common.cli import run
-from common.entrants import check_data, load_runs, test_part, variants
+from common.comparison import plots, report, results, timing
+from common.comparison.bootstrap import replicate
+from common.comparison.entrants import check_data, load_runs, test_part, variants
+from common.comparison.glossary import describe
+from common.comparison.results import Json, Scored
+from common.comparison.showcase import gallery
+from common.comparison.tracking import log_comparison
+from common.comparison.tune import ensure_thresholds
+from common.devices import default_precision, pick_device
 from common.errors import UserError
 from common.evaluate import Contestant, evaluate
 from common.files import publish, publish_json
-from common.glossary import describe
 from common.inference import Segmenter
 from common.labels import Labels, read_image
-from common.loader import pick_device
-from common.page import GalleryItem, write_page
-from common.results import Json, Scored
+from common.page.page import GalleryItem, write_page
 from common.runs import Run
-from common.showcase import gallery
-from common.track_comparison import log_comparison
-from common.tune import ensure_thresholds
 
 TIMED_IMAGES = 8
 
@@ -102,7 +102,7 @@ def _compare(config: Config) -> Json:
     test = test_part(entered, labels)
     names = test["image"].tolist()
     device = pick_device(config.device)
-    precision = config.precision or _default_precision(device)
+    precision = config.precision or default_precision(device)
 
     contestants = _contestants(entered, labels, config, device, precision)
     state = config.out / ".evaluation"
@@ -170,10 +170,6 @@ def _write(whole: Json, shown: list[GalleryItem], config: Config, group: str) ->
     pictures = plots.save_all(whole, out / "plots")
     write_page(whole, shown, out / "index.html")
     log_comparison(whole, table, pictures, shown, out, group, config.wandb)
-
-
-def _default_precision(device: torch.device) -> str:
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -23,11 +23,11 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from common.comparison.tally import Tally, Truth, concatenate, tally_image, truth_of
 from common.files import publish
 from common.inference import Segmenter
 from common.labels import Labels, read_image
 from common.stream import ahead, batches
-from common.tally import Tally, Truth, concatenate, tally_image, truth_of
 from common.thresholds import Thresholds, decide, drop_small
 
 VERSION = 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from common import labels as labels_module
 from common import splits
 from common.augment import Augmentation, Choices, cut_out, draw, normalise
 from common.config import PROJECT, TrainConfig
+from common.devices import pick_device
 from common.distributed import is_main, one_at_a_time_per_node, rank, world_size
 from common.errors import UserError
 from common.labels import Labels
@@ -113,23 +113,6 @@ def build_loaders(config: TrainConfig, augmentation: Augmentation) -> tuple[Load
         for part in PARTS
     )
     return train, val, test
-
-
-def pick_device(name: str) -> torch.device:
-    """The device that `--device` names; under torchrun each process takes its own GPU.
-
-    Raises UserError where a GPU is asked for and there is none.
-    """
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"--device {name}: no CUDA device is available. Use --device cpu.")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    if name in ("auto", "cuda"):
-        name = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    device = torch.device(name)
-    if device.index >= torch.cuda.device_count():
-        raise UserError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices.")
-    return device
 
 
 class Loader:

@@ -26,13 +26,13 @@ from tqdm import tqdm
 
 from common import cli, drift, overlay, rle, runs
 from common import thresholds as thresholds_module
+from common.comparison.findings import Findings
+from common.devices import pick_device
 from common.errors import UserError
 from common.files import publish
-from common.findings import Findings
 from common.images import find_images, refuse_doubles
 from common.inference import Segmenter, upsample
 from common.labels import read_image
-from common.loader import pick_device
 from common.store import resize_image
 from common.stream import ahead, batches
 from common.submission import submission

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common import checkpoint, drift, overlay, splits
+from common import checkpoint, drift, overlay, splits, thresholds
 from common.config import TrainConfig
 from common.errors import UserError
 from common.files import publish, publish_json
@@ -32,6 +32,7 @@ def record(training: Training, row: dict[str, float], improved: bool) -> None:
                 folder / "best.pt",
                 {"model": _plain(training.average), "epoch": row["epoch"], "metrics": row},
             )
+            (folder / thresholds.FILE).unlink(missing_ok=True)  # chosen for the weights before
             _save_samples(training, row["epoch"])
         save_state(training)
         table = pd.DataFrame(training.progress.history)

@@ -27,13 +27,13 @@ from tqdm import tqdm
 
 from common import labels as labels_module
 from common.cli import run
-from common.entrants import check_data, load_runs, test_part, variants
+from common.comparison.entrants import check_data, load_runs, test_part, variants
+from common.devices import pick_device
 from common.errors import UserError
 from common.evaluate import decoded_batches
 from common.files import publish
 from common.inference import Segmenter, upsample
 from common.labels import Labels
-from common.loader import pick_device
 from common.metrics import confusion, scores
 from common.store import resize_labels
 

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common import console, distributed, record, runs
 from common.config import TrainConfig
+from common.devices import default_precision
 from common.errors import UserError
 from common.loader import Data, Loader
 from common.losses import build_loss, class_weights
@@ -39,7 +40,7 @@ def set_up(
 
     Raises UserError as `training.fit` does; nothing is written before the data is known good.
     """
-    config.precision = config.precision or _default_precision(device)
+    config.precision = config.precision or default_precision(device)
     train, val, _ = build_loaders(config)
     data = train.data
     if resumed:
@@ -100,7 +101,3 @@ def _loss(name: str, weights: torch.Tensor | None) -> nn.Module:
         return build_loss(name, class_weights=weights)
     except ValueError as error:
         raise UserError(f"--loss {name}: {error}") from error
-
-
-def _default_precision(device: torch.device) -> str:
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

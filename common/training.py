@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from common import console, distributed, record, runs
 from common.config import TrainConfig
+from common.devices import pick_device
 from common.errors import Interrupted, UserError
-from common.loader import pick_device
 from common.memory import keep_freed_memory
 from common.metrics import ConfusionMatrix
 from common.setup import BuildLoaders, BuildModel, set_up

@@ -7,7 +7,7 @@ import itertools
 import cv2
 import numpy as np
 
-from common.page import GalleryItem
+from common.page.page import GalleryItem
 
 CLASSES = (1, 2, 3, 4)
 # name, variant, height, width, parameters, convolutions, GFLOP, ms, skill

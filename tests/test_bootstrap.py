@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from common.bootstrap import draw_weights, interval, replicate
+from common.comparison.bootstrap import draw_weights, interval, replicate
 
 RESAMPLES = 4000
 
@@ -58,7 +58,7 @@ def test_a_paired_difference_is_narrower_than_its_parts():
 
 
 def test_weights_draw_whole_groups_as_often_as_there_are_groups(monkeypatch):
-    monkeypatch.setattr("common.bootstrap._BYTES", 7 * 8 * 5)  # a few rows at a time
+    monkeypatch.setattr("common.comparison.bootstrap._BYTES", 7 * 8 * 5)  # a few rows at a time
     groups = ["a", "b", "a", "c", "b", "b", "d"]
     chunks = list(draw_weights(groups, 13, seed=0))
     assert [len(chunk) for chunk in chunks] == [5, 5, 3]

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
+
 from common import checkpoint
 from common.errors import UserError
-from torch import nn
 
 
 def test_round_trip(tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from common import plots, timing
 from common.compare import main
+from common.comparison import plots, timing
 from common.evaluate import read_prediction
 from common.labels import load
 from common.metrics import baselines, confusion, scores
-from common.page_text import without_nan
+from common.page.text import without_nan
 from common.thresholds import Thresholds
 from tests import report_example
 

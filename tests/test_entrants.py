@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from common.entrants import check_data, load_runs, test_part, variants
+from common.comparison.entrants import check_data, load_runs, test_part, variants
 from common.errors import UserError
 from common.labels import Labels
 from common.runs import Run

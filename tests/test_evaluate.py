@@ -8,11 +8,11 @@ import torch
 
 from common import evaluate as module
 from common import runs
+from common.comparison.tally import concatenate, tally_image, truth_of
 from common.evaluate import Contestant, evaluate, read_prediction
 from common.inference import Segmenter
 from common.labels import load, read_image
 from common.metrics import confusion
-from common.tally import concatenate, tally_image, truth_of
 from common.thresholds import Thresholds, decide, drop_small
 
 CONTEXT = ["fingerprint", "fp32"]

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+
 from common.files import publish, publish_json
 
 
@@ -12,7 +13,7 @@ def test_publishes_and_replaces(tmp_path: Path) -> None:
     publish(path, "old")
     publish_json(path, {"k": [1, 2]})
     assert path.read_text() == '{\n  "k": [\n    1,\n    2\n  ]\n}\n'
-    assert os.listdir(tmp_path) == ["a.json"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_a_failure_keeps_the_earlier_file_and_leaves_no_rest(tmp_path: Path, monkeypatch) -> None:
@@ -26,4 +27,4 @@ def test_a_failure_keeps_the_earlier_file_and_leaves_no_rest(tmp_path: Path, mon
     with pytest.raises(OSError, match="No space left"):
         publish(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]

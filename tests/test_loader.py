@@ -5,9 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
 from common.augment import Augmentation
+from common.devices import pick_device
 from common.errors import UserError
-from common.loader import Loader, as_tensors, build_loaders, pick_device, prepare
+from common.loader import Loader, as_tensors, build_loaders, prepare
 from unet_64x400.train import Config
 
 
@@ -24,7 +26,7 @@ def test_batches_have_the_stated_form(config: Config) -> None:
         assert targets.shape[1:] == (32, 200)
         assert images.dtype == torch.float32
         assert targets.dtype == torch.int64
-        assert 0 <= targets.min()
+        assert targets.min() >= 0
         assert targets.max() <= loader.data.labels.num_classes
 
 

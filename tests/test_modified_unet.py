@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 import unet_64x400.model
 from common.blocks import conv_layers, parameters
+from modified_unet.draw import SUMS, draw, stages
 from modified_unet.model import (
     MultiScaleBlock,
     SlimDeepUNet,
@@ -104,3 +105,13 @@ def test_down_is_average_pooling() -> None:
     ]
     assert not strided
     assert isinstance(SlimDeepUNet().pool, nn.AvgPool2d)
+
+
+def test_the_figure_shows_every_part() -> None:
+    model = SlimDeepUNet(base_channels=8)
+    parts = {part.name: part for part in stages(model)}
+    assert set(parts) == {name for name, _ in model.named_children()} - {"pool"}
+    assert all(parts[start].stride == parts[end].stride for start, end in SUMS.items())
+    assert parts["context"].dilations == ((1, 2, 4, 8),)
+    written = {text.get_text() for text in draw(list(parts.values())).axes[0].texts}
+    assert set(parts) | {"image", "logits"} <= written

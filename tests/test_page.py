@@ -18,9 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from common import page_answer, page_table, page_text, svg
-from common.page import GALLERY_BUDGET, TEMPLATES, GalleryItem, write_page
-from common.page_gallery import defects, encode_image, encode_labels, pack
+from common.page import answer as page_answer
+from common.page import svg
+from common.page import table as page_table
+from common.page import text as page_text
+from common.page.gallery import defects, encode_image, encode_labels, pack
+from common.page.page import GALLERY_BUDGET, TEMPLATES, GalleryItem, write_page
 from tests import report_example
 
 BEST, SLOW, FAST = "unet_128x800", "unet_64x400", "modified_unet 256x1600"

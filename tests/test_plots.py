@@ -3,7 +3,7 @@ import xml.etree.ElementTree
 import cv2
 import pytest
 
-from common import plots
+from common.comparison import plots
 from tests import report_example
 
 NAMES = {"quality_latency", "learning_curves", "per_class", "size_recall", "calibration"}

@@ -1,7 +1,7 @@
 import pytest
 
-from common import report
-from common.page_text import without_nan
+from common.comparison import report
+from common.page.text import without_nan
 from tests import report_example
 
 

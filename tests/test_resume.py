@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+
 from common.config import PROJECT
 
 EPOCHS = 3

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from common import runs, summary
 from common.errors import UserError
 
@@ -33,10 +34,14 @@ def test_a_damaged_run_is_refused(trained_run: Path, tmp_path: Path, damage, wor
     copy = tmp_path / "run"
     shutil.copytree(trained_run, copy)
     damage(copy)
-    with pytest.raises(UserError, match=words):
+
+    def read() -> None:
         run = runs.load(copy)
         run.metrics()
         run.build_model()
+
+    with pytest.raises(UserError, match=words):
+        read()
 
 
 def test_an_unknown_variant_is_said(trained_run: Path, tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score, precision_score, recall_score, roc_auc_score
 
 from common import metrics
-from common.glossary import describe
-from common.scorecard import auroc, empty, figures, size_bins, size_recall
-from common.tally import SIZE_EDGES, Tally
+from common.comparison.glossary import describe
+from common.comparison.scorecard import auroc, empty, figures, size_bins, size_recall
+from common.comparison.tally import SIZE_EDGES, Tally
 
 CLASSES = 3  # the background included
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from common.showcase import choose, image_dice
-from common.tally import Tally
+from common.comparison.showcase import choose, image_dice
+from common.comparison.tally import Tally
 
 
 def tally(*images):

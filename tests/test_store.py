@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+
 from common import labels as labels_module
 from common import rle, store
 from common.errors import UserError
@@ -63,7 +64,7 @@ def test_changed_pixels_masks_or_size_lead_to_another_store(labels: Labels, tmp_
     folder = tmp_path / "store"
     before = build(labels, folder).images[0].copy()
     path = labels.path("0.png")
-    stamp = os.stat(path)
+    stamp = path.stat()
     cv2.imwrite(str(path), 255 - before)
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))  # a copy that keeps the time
     np.testing.assert_array_equal(build(labels, folder).images[0], 255 - before)
@@ -89,7 +90,12 @@ def test_an_interrupted_build_goes_on_where_it_was(
     with pytest.raises(KeyboardInterrupt):
         build(labels, folder, workers=1)
     assert not [p for p in folder.iterdir() if p.is_dir() and p.suffix != ".partial"]
-    monkeypatch.setattr(store, "read_image", lambda p: decoded.append("+" + p.name) or read_image(p))
+
+    def counts(path: Path) -> np.ndarray:
+        decoded.append("+" + path.name)
+        return read_image(path)
+
+    monkeypatch.setattr(store, "read_image", counts)
     opened = build(labels, folder, workers=1)
     assert not {"+0.png", "+1.png", "+2.png"} & set(decoded)
     assert "+3.png" in decoded
@@ -110,9 +116,7 @@ def test_a_row_damaged_in_an_interrupted_build_is_made_again(
     images = np.load(partial / "images.npy", mmap_mode="r+")
     images[2] = 0
     images.flush()
-    np.testing.assert_array_equal(
-        build(labels, folder).images[2], read_image(labels.path("2.png"))
-    )
+    np.testing.assert_array_equal(build(labels, folder).images[2], read_image(labels.path("2.png")))
 
 
 @pytest.mark.parametrize("times", [1, 3])

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from common.tally import (
+from common.comparison.tally import (
     CALIBRATION_BINS,
     SIZE_EDGES,
     Tally,
@@ -38,7 +38,7 @@ def parts_of(mask):
 def test_agrees_with_counting_pixel_sets(case, edges):
     truth, plain, thresholded, probabilities = case
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("common.tally.SIZE_EDGES", edges)
+        patch.setattr("common.comparison.tally.SIZE_EDGES", edges)
         tally = tally_image(truth_of(truth, CLASSES), probabilities, plain, thresholded)
 
     for t in range(CLASSES):

@@ -3,7 +3,8 @@ import pytest
 import torch
 from torch import nn
 
-from common import runs, timing
+from common import runs
+from common.comparison import timing
 from common.inference import Segmenter
 from common.thresholds import Thresholds
 

@@ -3,8 +3,8 @@
 import pytest
 import wandb
 
-from common import plots, report
-from common.track_comparison import log_comparison
+from common.comparison import plots, report
+from common.comparison.tracking import log_comparison
 from tests import report_example
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import wandb
+
 from common import tracking
 
 
@@ -33,7 +34,7 @@ def test_wandb_gets_the_rows_of_metrics_csv(train, tmp_path: Path, monkeypatch) 
     assert [row["val/loss"] for row in epochs] == pytest.approx(table["val/loss"].tolist())
     steps = [row["step"] for row in fake.logged if "train/step_loss" in row]
     assert steps == list(range(len(steps)))
-    pictures = [row["samples"] for row in fake.logged if "samples" in row][0]
+    pictures = next(row["samples"] for row in fake.logged if "samples" in row)
     assert set(pictures[0]._masks) == {"truth", "prediction"}
     assert arguments["mode"] == "offline"
     assert arguments["config"]["variant"] == "modified_unet"

@@ -6,13 +6,24 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+
 from common import runs
 
 VARIANTS = ("unet_64x400", "unet_128x800", "modified_unet")
-NAMES = (
-    "train/loss val/loss val/dice_positive val/iou_mean val/kaggle_dice val/accuracy "
-    "val/dice_class_1 val/dice_class_4 val/reference_iou lr images_per_second data_wait_fraction"
-).split()
+NAMES = {
+    "train/loss",
+    "val/loss",
+    "val/dice_positive",
+    "val/iou_mean",
+    "val/kaggle_dice",
+    "val/accuracy",
+    "val/dice_class_1",
+    "val/dice_class_4",
+    "val/reference_iou",
+    "lr",
+    "images_per_second",
+    "data_wait_fraction",
+}
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -23,7 +34,7 @@ def test_each_variant_writes_a_whole_run_directory(
     assert train(variant, "--out", out, "--wandb", "offline") == 0
     table = pd.read_csv(out / "metrics.csv")
     assert len(table) == 1
-    assert set(NAMES) <= set(table.columns)
+    assert set(table.columns) >= NAMES
     assert 0 < table["train/loss"].item() < 10
     assert sorted(pd.read_csv(out / "split.csv").columns) == ["group", "image", "split"]
     assert list((out / "samples").glob("*.png"))

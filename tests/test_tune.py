@@ -8,10 +8,10 @@ from hypothesis.extra import numpy as hnp
 
 from common import rle
 from common import thresholds as thresholds_module
+from common.comparison.tune import AREAS, PROBABILITIES, dice_grid, tune
 from common.labels import load
 from common.metrics import confusion, scores
 from common.thresholds import Thresholds, decide, drop_small
-from common.tune import AREAS, PROBABILITIES, dice_grid, tune
 
 SHAPE = (256, 1600)
 
@@ -124,7 +124,7 @@ def test_areas_scale_with_the_image(painted):
 
 
 def test_thresholds_are_kept_in_the_run_directory(painted, tmp_path, monkeypatch):
-    from common import tune as module
+    from common.comparison import tune as module
 
     segmenter, labels = painted
     segmenter.run.path = tmp_path / "run"

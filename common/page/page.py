@@ -10,10 +10,14 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from common import page_answer, page_charts, page_table, page_text, svg
 from common.files import publish
 from common.overlay import PALETTE
-from common.page_gallery import GalleryItem, pack
+from common.page import answer as page_answer
+from common.page import charts as page_charts
+from common.page import svg
+from common.page import table as page_table
+from common.page import text as page_text
+from common.page.gallery import GalleryItem, pack
 
 __all__ = ["GalleryItem", "write_page"]
 

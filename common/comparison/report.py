@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from common.tally import FOUND
+from common.comparison.tally import FOUND
 
 Json = dict[str, Any]
 HEADLINES = ("dice_mean", "iou_mean", "dice_positive", "dice_positive_macro", "kaggle_dice")

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from common import svg
 from common.overlay import colour as class_colour
-from common.page_text import amount, area, count, interval, score
-from common.svg import BOTTOM, LEFT, RIGHT, TOP, Scale
+from common.page import svg
+from common.page.svg import BOTTOM, LEFT, RIGHT, TOP, Scale
+from common.page.text import amount, area, count, interval, score
 
 FAMILIES = (
     "dice_positive_class", "dice_class", "iou_class", "f1_class", "precision_class",

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from common.bootstrap import Statistic, interval
+from common.comparison.bootstrap import Statistic, interval
+from common.comparison.scorecard import empty, figures, size_bins, size_recall
+from common.comparison.tally import Tally
 from common.evaluate import Contestant
 from common.runs import Run
-from common.scorecard import empty, figures, size_bins, size_recall
-from common.tally import Tally
 
 Json = dict[str, Any]
 Replicates = dict[str, np.ndarray]

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import wandb
 
-from common.page import GalleryItem
+from common.page.page import GalleryItem
 from common.tracking import has_key
 
 OVERLAYS = 24  # images logged with switchable masks

@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from common.page_text import amount, interval, names, score, signed, times
-from common.svg import colour
+from common.page.svg import colour
+from common.page.text import amount, interval, names, score, signed, times
 
 # In the order in which a reader should judge by them: the first that was measured is shown first.
 HEADLINES = ("dice_positive_macro", "dice_positive", "dice_mean", "iou_mean", "kaggle_dice")

@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import torch
 
-from common.glossary import describe
+from common.comparison.glossary import describe
+from common.comparison.tally import SIZE_EDGES, Tally
 from common.metrics import image_sums, scores_from_sums
-from common.tally import SIZE_EDGES, Tally
 
 
 def figures(

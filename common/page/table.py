@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from common.page_answer import HEADLINES, difference
-from common.page_text import amount, count, interval, score
+from common.page.answer import HEADLINES, difference
+from common.page.text import amount, count, interval, score
 
 OVERVIEW = (*HEADLINES, "false_alarms_per_clean_image", "latency", "parameters")
 REFERENCE = ("accuracy", "iou_mean", "dice_mean")
