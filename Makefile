@@ -1,16 +1,19 @@
 # Two commands on a fresh machine: `make demo` and `make test`. Both build .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
-DEMO := --data data/synthetic --resume auto --wandb offline
+DEMO := runs/demo/unet_64x400 runs/demo/unet_128x800 runs/demo/modified_unet
+DEMO_OPTIONS := --data data/synthetic --resume auto --wandb offline --wandb-group demo
 
 .PHONY: demo test lint clean
 
 demo: .venv/.installed
-	$(BIN)/python -m data.synthetic --out data/synthetic --images 400 --seed 0
-	$(BIN)/python unet_64x400/train.py $(DEMO) --out runs/demo/unet_64x400 --base-channels 16 --epochs 12
-	$(BIN)/python unet_128x800/train.py $(DEMO) --out runs/demo/unet_128x800 --base-channels 16 --epochs 6
-	$(BIN)/python modified_unet/train.py $(DEMO) --out runs/demo/modified_unet --epochs 20
-	$(BIN)/python -m common.summary runs/demo/unet_64x400 runs/demo/unet_128x800 runs/demo/modified_unet
+	$(BIN)/python -m data.synthetic --out data/synthetic --images 320 --seed 0
+	$(BIN)/python unet_64x400/train.py $(DEMO_OPTIONS) --out runs/demo/unet_64x400 --base-channels 16 --epochs 10
+	$(BIN)/python unet_128x800/train.py $(DEMO_OPTIONS) --out runs/demo/unet_128x800 --base-channels 16 --epochs 4
+	$(BIN)/python modified_unet/train.py $(DEMO_OPTIONS) --out runs/demo/modified_unet --epochs 15
+	$(BIN)/python -m common.compare $(DEMO) --out report --repeats 5 --wandb offline
+	$(BIN)/python -m common.summary $(DEMO)
+	@echo "report: $(CURDIR)/report/index.html"
 
 test: .venv/.installed-test
 	$(BIN)/python -m pytest

@@ -177,7 +177,7 @@ class LiveTensors(TorchDispatchMode):
         known = {storage(t) for t in given if isinstance(t, torch.Tensor)}
         result = func(*args, **(kwargs or {}))
         for made in tree_leaves(result):
-            if isinstance(made, torch.Tensor) and storage(made) not in known | set(self._alive):
+            if isinstance(made, torch.Tensor) and storage(made) not in known:
                 self._alive[storage(made)] = made.untyped_storage().nbytes()
                 weakref.finalize(made.untyped_storage(), self._alive.pop, storage(made), None)
         self.peak = max(self.peak, sum(self._alive.values()))

@@ -20,6 +20,7 @@ from typing import Annotated
 
 import cv2
 import numpy as np
+import torch
 import tyro
 from scipy.stats import binomtest
 from tqdm import tqdm
@@ -32,7 +33,7 @@ from common.images import find_images
 from common.inference import Segmenter
 from common.labels import Labels, read_image
 from common.stream import ahead
-from common.thresholds import FILE, Thresholds, decide
+from common.thresholds import FILE, Thresholds
 
 PROBABILITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 
@@ -70,12 +71,17 @@ class Choice:
     found: int
     defective: int
 
-    def __str__(self) -> str:
+    def row(self) -> str:
+        """A line under HEADER."""
         return (
-            f"probability {self.probability:g}, least area {self.area} px: "
-            f"alarms in {_share(self.alarms, self.clean)} clean strips, "
-            f"defects found in {_share(self.found, self.defective)} defective ones"
+            f"{self.probability:11g}{self.area:12}   {_share(self.alarms, self.clean):31}"
+            f"{_share(self.found, self.defective)}"
         )
+
+
+HEADER = (
+    f"{'probability':>11}{'least area':>12}   {'clean strips with an alarm':31}defective ones found"
+)
 
 
 def alarms(config: Config) -> None:
@@ -101,8 +107,11 @@ def alarms(config: Config) -> None:
         for i, probability in enumerate(PROBABILITIES)
     ]
     best = max(choices, key=lambda choice: choice.found)
-    print(*choices, sep="\n")
-    print(f"best: {best}\n(in brackets the 95 % interval: what other strips may give)")
+    print(HEADER, *(choice.row() for choice in choices), sep="\n")
+    print(
+        f"best: probability {best.probability:g} and least area {best.area} px. In brackets the "
+        "95 % interval, where the share among other strips may lie."
+    )
     if config.write:
         _write(record, best)
 
@@ -135,16 +144,16 @@ def largest_areas(
 
     truths: label maps (H, W); where given, only components count that touch a true defect.
     """
-    count = segmenter.run.num_classes - 1
-    rules = [Thresholds((p,) * count, (0,) * count) for p in PROBABILITIES]
     truths = iter(truths) if truths is not None else None
     with ThreadPoolExecutor() as pool:
         images = ahead(read_image, paths, pool, depth=8)
         for image in tqdm(images, "strips", len(paths), unit="image", leave=False):
-            probabilities = segmenter.probabilities([image])
+            # With one probability for all classes the likeliest defect is the one that counts.
+            likeliest, best = segmenter.probabilities([image])[0, 1:].max(0)
+            label_map = (best + 1).to(torch.uint8).numpy(force=True)
+            likeliest = likeliest.numpy(force=True)
             truth = next(truths) > 0 if truths is not None else np.ones(image.shape, bool)
-            maps = [decide(probabilities, rule)[0].numpy(force=True) for rule in rules]
-            yield np.array([_largest(label_map, truth) for label_map in maps])
+            yield np.array([_largest(label_map * (likeliest >= p), truth) for p in PROBABILITIES])
 
 
 def _largest(label_map: np.ndarray, where: np.ndarray) -> int:
@@ -166,7 +175,7 @@ def _with_truths(labels: Labels, names: Sequence[str]) -> tuple[list[Path], Iter
 
 def _share(count: int, total: int) -> str:
     interval = binomtest(count, total).proportion_ci(method="exact")
-    return f"{count} of {total} ({count / total:.2%}; {interval.low:.2%} to {interval.high:.2%})"
+    return f"{count} of {total} ({100 * interval.low:.2f} to {100 * interval.high:.2f} %)"
 
 
 def _write(record: runs.Run, choice: Choice) -> None:

@@ -106,7 +106,7 @@ def test_written_thresholds_keep_the_rate_in_predict(run, root, tmp_path, capsys
     said = capsys.readouterr().out
     chosen = thresholds.load(run)
     assert len(set(chosen.probability)) == len(set(chosen.area)) == 1
-    assert f"best: probability {chosen.probability[0]:g}, least area {chosen.area[0]} px" in said
+    assert f"best: probability {chosen.probability[0]:g} and least area {chosen.area[0]} px" in said
 
     data, clean = val_images(root, run)
     paths = [str(data.path(name)) for name in clean]
@@ -115,7 +115,9 @@ def test_written_thresholds_keep_the_rate_in_predict(run, root, tmp_path, capsys
     )
     flagged = int(capsys.readouterr().out.split(" segmented, ")[1].split()[0])
     assert flagged <= 0.25 * len(clean)
-    assert f"alarms in {flagged} of {len(clean)} " in said
+    rows = [line.split() for line in said.splitlines()[1 : 1 + len(alarms.PROBABILITIES)]]
+    (row,) = [row for row in rows if float(row[0]) == chosen.probability[0]]
+    assert row[1:5] == [str(chosen.area[0]), str(flagged), "of", str(len(clean))]
 
 
 def test_without_write_nothing_changes(run, capsys):

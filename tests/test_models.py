@@ -160,8 +160,7 @@ def test_mixed_precision_is_finite_and_near(model: nn.Module) -> None:
     assert all(p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_learns_a_tiny_batch(build, precision: str) -> None:
+def test_learns_a_tiny_batch(build) -> None:
     """A thin line and a patch, learnt to the pixel from scratch."""
     target = torch.zeros(2, 32, 32, dtype=torch.long)
     target[:, 5, 4:28] = 1
@@ -171,9 +170,8 @@ def test_learns_a_tiny_batch(build, precision: str) -> None:
     model = build(base_channels=SMALL).to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.03)
     for _ in range(50):
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            logits = model(batch)
-        loss = F.cross_entropy(logits.float(), target)
+        logits = model(batch)
+        loss = F.cross_entropy(logits, target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

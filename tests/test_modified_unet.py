@@ -107,6 +107,24 @@ def test_down_is_average_pooling() -> None:
     assert isinstance(SlimDeepUNet().pool, nn.AvgPool2d)
 
 
+def test_learns_in_bf16_without_clipping() -> None:
+    torch.manual_seed(0)
+    model = build_model(base_channels=8)
+    target = torch.randint(5, (2, 4, 4)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    images = target[:, None] / 2 + 0.1 * torch.randn(2, 1, 32, 32)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+    losses = []
+    for _ in range(30):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(images)
+        losses.append(F.cross_entropy(logits.float(), target))
+        optimizer.zero_grad()
+        losses[-1].backward()
+        optimizer.step()
+    assert losses[-1] < losses[0] / 2
+    assert all(p.isfinite().all() for p in model.parameters())
+
+
 def test_the_figure_shows_every_part() -> None:
     model = SlimDeepUNet(base_channels=8)
     parts = {part.name: part for part in stages(model)}
