@@ -47,7 +47,7 @@ def photos(root, tmp_path):
 
 
 def call(run, *arguments, out, **options):
-    """Runs the command with its label maps beside `out`; returns (exit code, label maps by stem)."""
+    """Runs the command, its label maps beside `out`; returns (exit code, label maps by stem)."""
     masks = out.parent / "maps"
     flags = [str(x) for k, v in options.items() for x in (f"--{k.replace('_', '-')}", v)]
     argv = [str(run), *map(str, arguments), "--out", str(out), "--masks", str(masks)]
