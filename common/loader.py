@@ -154,10 +154,10 @@ class Loader:
         self.epoch, self.start_step = epoch, start_step
 
     def __len__(self) -> int:
-        """Steps of one whole epoch."""
+        """Steps of one whole epoch; without augmentation, of this process's share."""
         if self.augmentation:
             return len(self.rows) // self.batch_size
-        return -(-len(self.rows) // (self.batch_size * world_size()))
+        return -(-len(self._order()) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         start, self.start_step = self.start_step, 0
