@@ -47,7 +47,8 @@ def test_two_processes_train_as_one(dataset: Path, store_folder: Path, tmp_path:
         tables.append(pd.read_csv(out / "metrics.csv"))
     one, two = tables
     assert two["train/loss"].tolist() == pytest.approx(one["train/loss"].tolist(), rel=1e-4)
-    assert two["val/loss"].tolist() == pytest.approx(one["val/loss"].tolist(), rel=1e-3)
+    # Dice is pooled over a batch, and two shares of the val part make other batches than one.
+    assert two["val/loss"].tolist() == pytest.approx(one["val/loss"].tolist(), rel=0.05)
     for name in PREDICTED:
         assert two[name].tolist() == pytest.approx(one[name].tolist(), abs=5e-3)
     # What depends on the truth alone shows that each val image was counted once.
