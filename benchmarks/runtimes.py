@@ -103,6 +103,7 @@ def _cuda_graph(run: Run, rule: Thresholds, device: torch.device) -> Way:
     segmenter = Segmenter(run, device, "bf16")
     pixels = torch.zeros(1, 1, *run.size, device=device)
     stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
     with torch.cuda.stream(stream):  # libraries choose their kernels before the recording
         for _ in range(3):
             segmenter.logits(pixels)
@@ -163,6 +164,7 @@ def _openvino_request(model: bytes, shape: tuple[int, ...], precision: str) -> C
     options = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # else every process takes the first cores
         "INFERENCE_PRECISION_HINT": precision,  # by default bf16 where the processor has it
     }
     request = core.compile_model(network, "CPU", options).create_infer_request()

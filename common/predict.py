@@ -92,8 +92,7 @@ def predict(config: Config) -> int:
     """Runs the command; 0 where every image was segmented, 1 where some could not be read."""
     record = runs.load(config.run)
     paths = find_images(config.images)
-    if config.overlays or config.masks:
-        refuse_doubles([path.stem for path in paths])
+    _check_folders(config, paths)
     segmenter = Segmenter(record, pick_device(config.device))
     thresholds = thresholds_module.load(record.path) if config.thresholds else None
     print(f"{len(paths)} images, {record.name} on {segmenter.device}; {_rule(thresholds, config)}")
@@ -160,6 +159,17 @@ def segment(
         for photo, own in zip(batch, logits.split(1), strict=True):
             label_map = decide_logits(upsample(own, photo.image.shape), thresholds)
             yield photo, label_map[0].numpy(force=True)
+
+
+def _check_folders(config: Config, paths: Sequence[Path]) -> None:
+    """Raises UserError where a picture would replace an image or another picture."""
+    folders = [folder.resolve() for folder in (config.overlays, config.masks) if folder]
+    if folders:
+        refuse_doubles([path.stem for path in paths])
+    if len(set(folders)) < len(folders):
+        raise UserError("--overlays and --masks must be different folders.")
+    for folder in {path.resolve().parent for path in paths} & set(folders):
+        raise UserError(f"{folder} holds images to segment: they would be overwritten.")
 
 
 def _read(path: Path, size: tuple[int, int]) -> Photo | UserError:

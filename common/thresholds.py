@@ -104,11 +104,13 @@ def drop_small(label_map: np.ndarray, thresholds: Thresholds | None) -> np.ndarr
         return label_map
     label_map = label_map.copy()
     for defect_class, area in enumerate(thresholds.area, start=1):
-        mask = label_map == defect_class
-        if area == 0 or not mask.any():
+        mask = (label_map == defect_class).astype(np.uint8)
+        x, y, width, height = cv2.boundingRect(mask)
+        if area == 0 or width == 0:
             continue
-        _, components, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8))
+        inside = slice(y, y + height), slice(x, x + width)  # most strips are mostly background
+        _, components, stats, _ = cv2.connectedComponentsWithStats(mask[inside])
         small = stats[:, cv2.CC_STAT_AREA] < area
         small[0] = False  # component 0 is everything else
-        label_map[small[components]] = 0
+        label_map[inside][small[components]] = 0
     return label_map

@@ -1,7 +1,9 @@
 import json
 import re
 import shutil
+from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import onnxruntime
@@ -9,7 +11,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from common import export, labels, quantise, runs
+from common import export, labels, predict, quantise, runs
 from common.deploy import open_session
 from common.inference import Segmenter
 from common.thresholds import Thresholds, decide
@@ -225,6 +227,26 @@ def test_int8_is_worth_keeping_only_where_as_good_and_faster(dice_int8, ms_int8,
     assert verdict.kept == kept
     assert str(verdict).startswith("int8 kept" if kept else "int8 NOT kept")
     assert f"{dice_int8:.4f} against 0.6000" in str(verdict)
+
+
+def test_the_documented_consumer_finds_what_predict_finds(
+    exported, bare_runs, root, tmp_path, monkeypatch
+):
+    """docs/line.md shows how to use a file without this package: that code is run here."""
+    data = labels.load(root)
+    page = (Path(__file__).parents[1] / "docs" / "line.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    shutil.copy(exported / "native.onnx", tmp_path / "model.onnx")
+    for name in data.images[:3]:
+        shutil.copy(data.path(name), tmp_path / "strip.jpg")
+        found = {}
+        monkeypatch.chdir(tmp_path)
+        exec(code, found)
+        argv = [str(bare_runs["native"]), str(data.path(name)), "--out", str(tmp_path / "o.csv")]
+        assert predict.main([*argv, "--masks", str(tmp_path), "--device", "cpu"]) == 0
+        expected = cv2.imread(str(tmp_path / f"{Path(name).stem}.png"), cv2.IMREAD_UNCHANGED)
+        assert (found["label_map"] != expected).mean() < 1e-3
+        assert expected.any()
 
 
 @pytest.mark.parametrize("kept", [True, False])

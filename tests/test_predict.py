@@ -227,6 +227,9 @@ def test_what_cannot_be_done_is_said_and_nothing_written(run, photos, tmp_path, 
         ([run, photos, "--speed", 9], "--speed"),
         ([run, photos, "--device", "cuda:99"], "cuda:99"),
         ([run, photos, "--masks", photos / "a.jpg"], "a.jpg"),
+        ([run, photos, "--masks", photos], "would be overwritten"),
+        ([run, photos, "--overlays", photos / ".." / "photos"], "would be overwritten"),
+        ([run, photos, "--overlays", tmp_path / "m", "--masks", tmp_path / "m"], "different"),
     ]
     for argv, said in cases:
         assert predict.main([*map(str, argv), "--out", str(out)]) == 2
