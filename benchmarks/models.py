@@ -15,7 +15,6 @@ from __future__ import annotations
 import importlib
 import sys
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,11 +26,11 @@ import numpy as np
 import pandas as pd
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from tqdm import tqdm
 
+from benchmarks.ceiling import matrix_flop, matrix_product
+from benchmarks.memory import peak_of
 from common import cli
 from common.blocks import conv_layers, fuse, parameters
 from common.comparison.timing import machine
@@ -49,7 +48,6 @@ PASS = 2.0  # seconds a pass may take before larger batches are not tried
 WORTH = 1.03  # factor that a doubled batch must gain for the next to be tried
 SPREAD = (10, 90)  # percentiles
 BUSY = 0.9  # share of its threads' time that a process gets at least on an idle machine
-MATRIX = {"cpu": 2048, "cuda": 8192}  # rows and columns of the matrix product
 LARGEST_BATCH = {"cpu": 16, "cuda": 512}
 
 
@@ -106,7 +104,7 @@ def benchmark(config: Config) -> dict[str, Any]:
     figures = {
         "machine": machine(device) | {"precision": config.precision, "compiled": config.compile},
         "cores_had": cores,
-        "ceiling_gflops": float(np.median(matrix_gflop(device) / one[-1])),
+        "ceiling_gflops": float(np.median(matrix_flop(device) / 1e9 / one[-1])),
         "networks": [
             {"network": entry.name} | counts | speed(counts["gflop"], one[i], best[i], batches[i])
             for i, (entry, counts) in enumerate(zip(entries, counted, strict=True))
@@ -143,50 +141,14 @@ def count(entry: Entry, device: torch.device) -> dict[str, float]:
     image = images_of(entry, 1, device)
     with FlopCounterMode(display=False) as counter:
         entry.plain(image)
+    weights = sum(p.nbytes for p in entry.plain.parameters())
+    peak = peak_of(partial(entry.fast if image.is_cuda else entry.plain, image), device)
     return {
         "parameters": parameters(entry.plain),
         "conv_layers": conv_layers(entry.plain),
         "gflop": counter.get_total_flops() / 1e9,
-        "peak_memory_mib": peak_memory(entry, image) / 2**20,
+        "peak_memory_mib": (weights + peak) / 2**20,
     }
-
-
-def peak_memory(entry: Entry, image: torch.Tensor) -> int:
-    """Bytes of weights and of all tensors alive at once, at most, in a pass of one image."""
-    weights = sum(p.nbytes for p in entry.plain.parameters())
-    if image.is_cuda:
-        torch.cuda.reset_peak_memory_stats(image.device)
-        before = torch.cuda.memory_allocated(image.device)
-        entry.fast(image)
-        return weights + torch.cuda.max_memory_allocated(image.device) - before
-    with LiveTensors() as live:
-        entry.plain(image)
-    return weights + live.peak
-
-
-class LiveTensors(TorchDispatchMode):
-    """Follows the bytes of the tensors that operations make; `peak` is the most at one time."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._alive: dict[int, int] = {}
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        given = [*tree_leaves(args), *tree_leaves(kwargs)]
-        known = {storage(t) for t in given if isinstance(t, torch.Tensor)}
-        result = func(*args, **(kwargs or {}))
-        for made in tree_leaves(result):
-            if isinstance(made, torch.Tensor) and storage(made) not in known:
-                self._alive[storage(made)] = made.untyped_storage().nbytes()
-                weakref.finalize(made.untyped_storage(), self._alive.pop, storage(made), None)
-        self.peak = max(self.peak, sum(self._alive.values()))
-        return result
-
-
-def storage(tensor: torch.Tensor) -> int:
-    """The address of a tensor's storage: views share it."""
-    return tensor.untyped_storage()._cdata
 
 
 def best_batch(entry: Entry, device: torch.device) -> int:
@@ -249,17 +211,6 @@ def run_for(turn: Callable[[], Any], device: torch.device, passes: int) -> list[
 def images_of(entry: Entry, batch: int, device: torch.device) -> torch.Tensor:
     images = torch.zeros(batch, 1, *entry.size, device=device).normal_()
     return images.contiguous(memory_format=torch.channels_last)
-
-
-def matrix_product(device: torch.device, precision: str) -> Callable[[], torch.Tensor]:
-    side = MATRIX[device.type]
-    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    left, right = torch.randn(2, side, side, device=device, dtype=dtype)
-    return lambda: left @ right
-
-
-def matrix_gflop(device: torch.device) -> float:
-    return 2 * MATRIX[device.type] ** 3 / 1e9
 
 
 def speed(gflop: float, one: np.ndarray, best: np.ndarray, batch: int) -> dict[str, float]:

@@ -1,51 +1,73 @@
-"""Our training step against a plain loop, in one run: images/s, memory, share of the ceiling.
+"""Our training loop against a plain one, in one run: images/s, data wait, memory, ceiling.
 
     python -m benchmarks.training --out training.json
+    python -m benchmarks.training --device cuda --batch-size 64 --compile
 
 Plain loop: the same network and loss in float32, contiguous, unfused optimiser, `.item()` at every
-step. Step for step the two are interleaved, so that a noisy machine troubles both alike. The
-ceiling is a large matrix product in the same precision, measured in the same run.
+step, and every image read from its file by the careful per-item dataset of `benchmarks.loading`.
+Our loop: the pixel store, augmentation on the device, channels last, mixed precision, fused
+optimiser, gradient clipping and averaged weights. The two take turns step by step, so that a noisy
+machine troubles both alike. The ceiling is a large matrix product in our precision, which takes its
+turn too.
 """
 
 from __future__ import annotations
 
 import importlib
-import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+from tqdm import tqdm
 
+from benchmarks.ceiling import matrix_flop, matrix_product
+from benchmarks.loading import Good, all_images, open_data, per_item
+from benchmarks.memory import peak_of
+from common import labels as labels_module
+from common.augment import Augmentation
 from common.cli import run
+from common.comparison.timing import machine
 from common.config import TrainConfig
 from common.devices import pick_device
 from common.files import publish_json
+from common.labels import Labels
 from common.losses import build_loss
+from common.memory import keep_freed_memory
 from common.step import build_optimiser, optimise, update_ema
+from data.synthetic import generate
 
-CASES = {
-    "unet_64x400": (64, 400, "ce+dice"),
-    "unet_128x800": (128, 800, "ce+dice"),
-    "modified_unet": (64, 512, "bce+lovasz"),
-}
+CASES = (  # variant, input size
+    ("unet_64x400", (64, 400)),
+    ("unet_128x800", (128, 800)),
+    ("modified_unet", (64, 512)),
+    ("modified_unet", (256, 1600)),
+)
+WARM_UP = 2  # steps
 
 
 @dataclass
 class Config:
-    """Images a second of one optimiser step, ours beside a plain one."""
+    """Images a second of our training loop beside a plain one."""
 
-    repeats: int = 7
+    data: Path | None = None
+    """Data set root. Default: synthetic strips, made for the run."""
+    repeats: int = 5
     """Timed steps of each kind."""
     batch_size: int = 8
     """Images a step."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    precision: str = "bf16"
-    """Precision of our step: bf16 or fp32. The plain loop runs in fp32."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """Precision of our step. The plain loop runs in fp32."""
     compile: bool = False
     """Compile our network."""
     threads: int = 2
@@ -53,110 +75,155 @@ class Config:
     out: Path | None = None
     """JSON file for the figures."""
 
+    def __post_init__(self) -> None:
+        for name in ("repeats", "batch_size", "threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
 
-def measure(config: Config) -> dict:
+
+def measure(config: Config) -> dict[str, Any]:
     """Runs every case and returns the figures."""
     torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision("high")  # the ceiling may use TF32, as convolutions do
+    keep_freed_memory()
     device = pick_device(config.device)
-    mixed = config.precision == "bf16"
-    ceiling = {name: matmul_flops(device, t) for name, t in PRECISIONS.items()}
-    rows = [_case(name, *case, config, device, mixed, ceiling) for name, case in CASES.items()]
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    with tempfile.TemporaryDirectory() as folder:
+        root = config.data or generate(Path(folder) / "strips", 8 * config.batch_size, seed=0)
+        labels = labels_module.load(root)
+        rows = [_case(*case, labels, config, device) for case in tqdm(CASES, "networks")]
     return {
-        "device": name,
-        "threads": config.threads,
+        "machine": machine(device) | {"precision": config.precision, "compiled": config.compile},
         "batch_size": config.batch_size,
-        "precision": config.precision,
-        "ceiling_gflops": {k: v / 1e9 for k, v in ceiling.items()},
+        "images": len(labels.images),
         "rows": rows,
     }
 
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-
-
-def matmul_flops(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOP/s of a square matrix product, the best of some repeats."""
-    n = 8192 if device.type == "cuda" else 2048
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    return 2 * n**3 / min(_timed(lambda: a @ b, device) for _ in range(8))
-
-
 def _case(
-    name: str,
-    height: int,
-    width: int,
-    loss: str,
-    config: Config,
-    device: torch.device,
-    mixed: bool,
-    ceiling: dict[str, float],
-) -> dict:
-    build = importlib.import_module(f"{name}.model").build_model
-    criterion = build_loss(loss).to(device)
-    images = torch.randn(config.batch_size, 1, height, width, device=device)
-    targets = torch.randint(0, 5, (config.batch_size, height, width), device=device)
-    torch.manual_seed(0)
-    plain = build().to(device)
-    ours = build().to(device, memory_format=torch.channels_last)
-    average = build().to(device, memory_format=torch.channels_last)
-    network = torch.compile(ours) if config.compile else ours
-    adam = torch.optim.Adam(plain.parameters(), lr=1e-3)
-    fused = build_optimiser(ours, TrainConfig())
-
-    def plain_step() -> None:
-        adam.zero_grad()
-        value = criterion(plain(images), targets)
-        value.backward()
-        adam.step()
-        value.item()
-
-    def our_step() -> None:
-        optimise(network, criterion, fused, images, targets, clip=1.0, mixed_precision=mixed)
-        update_ema(average, ours, 0.99)
-
-    with FlopCounterMode(display=False) as counter:
-        build()(torch.randn(1, 1, height, width))
-    flops = 3 * counter.get_total_flops() * config.batch_size  # backward costs two forwards
-    times: dict[str, list[float]] = {"plain": [], "ours": []}
-    memory = {}
-    for step, key in ((plain_step, "plain"), (our_step, "ours")):
-        for _ in range(2):
-            step()
-        memory[key] = _peak(step, device)
+    variant: str, size: tuple[int, int], labels: Labels, config: Config, device: torch.device
+) -> dict[str, Any]:
+    recipe = importlib.import_module(f"{variant}.train").Config(batch_size=config.batch_size)
+    build = importlib.import_module(f"{variant}.model").build_model
+    criterion = build_loss(recipe.loss).to(device)
+    plain = PlainLoop(build().to(device), criterion, labels, size, config.batch_size, device)
+    ours = OurLoop(build, criterion, labels, size, recipe, config, device)
+    turns = {
+        "plain_load": plain.load,
+        "plain_step": plain.step,
+        "our_load": ours.load,
+        "our_step": ours.step,
+        "ceiling": matrix_product(device, config.precision),
+    }
+    for _ in range(WARM_UP):
+        for turn in turns.values():
+            turn()
+    memory = {name: peak_of(loop.step, device) for name, loop in (("plain", plain), ("our", ours))}
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(config.repeats):
-        times["plain"].append(_timed(plain_step, device))
-        times["ours"].append(_timed(our_step, device))
-    plain_time, our_time = (statistics.median(times[key]) for key in ("plain", "ours"))
+        for name, turn in turns.items():
+            seconds[name].append(_timed(turn, device))
+    with FlopCounterMode(display=False) as counter:
+        build()(torch.zeros(1, 1, *size))
+    flop = 3 * counter.get_total_flops() * config.batch_size  # backward costs two forwards
+    name = f"{variant} {size[0]}x{size[1]}"
+    return {"network": name} | _figures(
+        {key: np.array(values) for key, values in seconds.items()},
+        config.batch_size, flop / matrix_flop(device), memory,
+    )  # fmt: skip
+
+
+def _figures(
+    seconds: dict[str, np.ndarray], batch: int, work: float, memory: dict[str, int]
+) -> dict[str, Any]:
+    """Medians over rounds. work: FLOP of a step, in matrix products."""
+    plain = seconds["plain_load"] + seconds["plain_step"]
+    ours = seconds["our_load"] + seconds["our_step"]
     return {
-        "variant": name,
-        "size": f"{height}x{width}",
-        "plain images/s": config.batch_size / plain_time,
-        "our images/s": config.batch_size / our_time,
-        "ratio": plain_time / our_time,
-        "slowest ratio": min(a / b for a, b in zip(times["plain"], times["ours"], strict=True)),
-        "share of ceiling": flops / our_time / ceiling[config.precision],
-        "plain MB": memory["plain"],
-        "our MB": memory["ours"],
+        "plain_images_per_second": float(np.median(batch / plain)),
+        "our_images_per_second": float(np.median(batch / ours)),
+        "loop_ratio": float(np.median(plain / ours)),
+        "step_ratio": float(np.median(seconds["plain_step"] / seconds["our_step"])),
+        "lowest_step_ratio": float((seconds["plain_step"] / seconds["our_step"]).min()),
+        "plain_wait": float(np.median(seconds["plain_load"] / plain)),
+        "our_wait": float(np.median(seconds["our_load"] / ours)),
+        "of_ceiling": float(np.median(work * seconds["ceiling"] / seconds["our_step"])),
+        **{f"{name}_mib": peak / 2**20 for name, peak in memory.items()},
     }
 
 
-def _timed(call, device: torch.device) -> float:
+class PlainLoop:
+    """What a short script does: `load` a batch, then `step`."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        criterion: nn.Module,
+        labels: Labels,
+        size: tuple[int, int],
+        batch_size: int,
+        device: torch.device,
+    ) -> None:
+        self.network, self.criterion, self.device = network, criterion, device
+        self.optimiser = torch.optim.Adam(network.parameters(), lr=1e-3)
+        self.batches = _forever(per_item(Good(labels, size), batch_size))
+
+    def load(self) -> None:
+        self.batch = tuple(part.to(self.device) for part in next(self.batches))
+
+    def step(self) -> None:
+        images, targets = self.batch
+        self.optimiser.zero_grad()
+        loss = self.criterion(self.network(images), targets)
+        loss.backward()
+        self.optimiser.step()
+        loss.item()
+
+
+class OurLoop:
+    """What `common.training` does in a step, by the same functions."""
+
+    def __init__(
+        self,
+        build: Callable[[], nn.Module],
+        criterion: nn.Module,
+        labels: Labels,
+        size: tuple[int, int],
+        recipe: TrainConfig,
+        config: Config,
+        device: torch.device,
+    ) -> None:
+        self.model, self.average = (
+            build().to(device, memory_format=torch.channels_last) for _ in range(2)
+        )
+        self.network = torch.compile(self.model) if config.compile else self.model
+        self.criterion, self.recipe = criterion, recipe
+        self.mixed = config.precision == "bf16"
+        self.optimiser = build_optimiser(self.model, recipe)
+        data, _ = open_data(labels, size, config.threads)
+        self.batches = _forever(all_images(data, config.batch_size, device, Augmentation()))
+
+    def load(self) -> None:
+        self.batch = next(self.batches)
+
+    def step(self) -> None:
+        optimise(
+            self.network, self.criterion, self.optimiser, *self.batch,
+            clip=self.recipe.clip, mixed_precision=self.mixed,
+        )  # fmt: skip
+        update_ema(self.average, self.model, self.recipe.ema)
+
+
+def _forever(batches: Iterable) -> Iterator:
+    while True:
+        yield from batches
+
+
+def _timed(call: Callable[[], Any], device: torch.device) -> float:
     _wait(device)
     start = time.perf_counter()
     call()
     _wait(device)
     return time.perf_counter() - start
-
-
-def _peak(step, device: torch.device) -> float | None:
-    """Peak GPU memory of a step in MB; None on a CPU, whose allocator keeps no such count."""
-    if device.type != "cuda":
-        return None
-    torch.cuda.reset_peak_memory_stats(device)
-    step()
-    _wait(device)
-    return torch.cuda.max_memory_allocated(device) / 2**20
 
 
 def _wait(device: torch.device) -> None:
@@ -169,9 +236,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def show(config: Config) -> None:
         result = measure(config)
-        print(pd.DataFrame(result["rows"]).to_string(index=False, float_format="{:.2f}".format))
-        ceiling = ", ".join(f"{k} {v:.0f}" for k, v in result["ceiling_gflops"].items())
-        print(f"{result['device']}, {result['threads']} threads; matrix product GFLOP/s: {ceiling}")
+        print(", ".join(f"{key} {value}" for key, value in result["machine"].items()))
+        print(pd.DataFrame(result["rows"]).round(3).to_string(index=False))
         if config.out:
             publish_json(config.out, result)
 

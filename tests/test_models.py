@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from benchmarks.models import LiveTensors
+from benchmarks.memory import LiveTensors
 from common.blocks import conv_layers, fuse, pad_to_multiple, parameters
 from common.unet import UNet
 

@@ -1,0 +1,36 @@
+"""What a machine can do at most: the FLOP/s of a large matrix product."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+
+SIDE = {"cpu": 2048, "cuda": 8192}  # rows and columns
+
+
+def matrix_product(device: torch.device, precision: str) -> Callable[[], torch.Tensor]:
+    """A call that multiplies two square matrices in fp32 (TF32 where allowed) or bf16.
+
+    On a CPU the product is a 1x1 convolution: so it goes through the library that runs the
+    networks, while torch's `@` may go through one that is half as fast on this processor.
+    """
+    side = SIDE[device.type]
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = torch.randn(2, side, side, device=device, dtype=dtype)
+    if device.type != "cpu":
+        return lambda: left @ right
+    pixels = left.t().reshape(1, side, 32, -1).contiguous(memory_format=torch.channels_last)
+    kernel = right.reshape(side, side, 1, 1)
+
+    def multiply() -> torch.Tensor:
+        with torch.inference_mode():
+            return F.conv2d(pixels, kernel)
+
+    return multiply
+
+
+def matrix_flop(device: torch.device) -> int:
+    """Floating-point operations of the product, a multiply-add being two."""
+    return 2 * SIDE[device.type] ** 3
