@@ -28,7 +28,7 @@ class TrainConfig:
     """Images in one optimiser step, summed over all devices."""
     lr: float = 1e-3
     """Peak learning rate, reached after the warm-up."""
-    loss: str = "ce+dice"
+    loss: str = "bce+lovasz"
     """Sum of losses by name: ce, bce, dice, lovasz, joined by '+'."""
     seed: int = 0
     """Seeds weights, order and augmentation. The split does not depend on it."""

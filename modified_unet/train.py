@@ -27,7 +27,7 @@ class Config(TrainConfig):
     height: int = HEIGHT
     width: int = WIDTH
     loss: str = "bce+lovasz"
-    lr: float = 2e-3
+    lr: float = 4e-3
     base_channels: int = 32
 
 

@@ -26,7 +26,7 @@ class Config(TrainConfig):
 
     height: int = HEIGHT
     width: int = WIDTH
-    loss: str = "ce+dice"
+    loss: str = "bce+lovasz"
 
 
 def main(argv: list[str] | None = None) -> int:
