@@ -14,20 +14,24 @@ class SyncBatchNormCpu(nn.BatchNorm2d):
     """
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """(N, C, H, W) -> the same shape; updates the running statistics in training."""
+        """(N, C, H, W) -> the same shape and dtype; updates the running statistics in training.
+
+        Computed in float32, from deviations: a difference of squares would cancel.
+        """
         if not self.training:
             return super().forward(features)
-        sums = torch.stack([features.sum((0, 2, 3)), features.square().sum((0, 2, 3))])
         count = torch.distributed.get_world_size() * features[:, 0].numel()
-        mean, square = all_reduce(sums) / count
-        variance = (square - mean.square()).clamp(min=0)
+        values = features.float()
+        mean = all_reduce(values.sum((0, 2, 3))) / count
+        deviations = values - mean[:, None, None]
+        variance = all_reduce(deviations.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * (count / (count - 1)), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
-        shift = self.bias - mean * scale
-        return features * scale[:, None, None] + shift[:, None, None]
+        normalised = deviations * scale[:, None, None] + self.bias[:, None, None]
+        return normalised.to(features.dtype)
 
 
 def synchronise_batch_norms(model: nn.Module, device: torch.device) -> nn.Module:
