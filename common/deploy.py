@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from common.inference import Segmenter, upsample
+from common.store import HALF_UP
 from common.thresholds import Thresholds, decide
 
 
@@ -53,16 +54,16 @@ class Resize(nn.Module):
     """`common.store.resize_image` between two fixed sizes, on grey values (N, 1, H, W) float.
 
     By area it is OpenCV's result to the last bit: the same float32 sums in the same order, so that
-    halves are rounded the same way too. Enlarging, OpenCV's weights have 11 bits and ours 24:
-    grey values differ by one at most.
+    halves are rounded the same way too. Enlarging, the sums may differ in their last bits; the
+    grey values agree but for the few that come within these bits of where rounding turns.
     """
 
     def __init__(self, source: Sequence[int], target: Sequence[int]) -> None:
         super().__init__()
-        by_area = target[0] <= source[0] and target[1] <= source[1]
-        blocks = by_area and not any(s % t for s, t in zip(source, target, strict=True))
+        self.by_area = target[0] <= source[0] and target[1] <= source[1]
+        blocks = self.by_area and not any(s % t for s, t in zip(source, target, strict=True))
         self.block = (source[0] // target[0], source[1] // target[1]) if blocks else None
-        taps = area_taps if by_area else linear_taps
+        taps = area_taps if self.by_area else linear_taps
         for name, length, new_length in zip(("row", "column"), source, target, strict=True):
             index, weight = taps(length, new_length)
             self.register_buffer(f"{name}_index", index)
@@ -72,7 +73,8 @@ class Resize(nn.Module):
         if self.block:
             return self._means_of_blocks(images)
         images = _weigh(images, self.column_index, self.column_weight, dim=3)
-        return _weigh(images, self.row_index, self.row_weight, dim=2).round()
+        images = _weigh(images, self.row_index, self.row_weight, dim=2)
+        return images.round() if self.by_area else (images + HALF_UP).floor()
 
     def _means_of_blocks(self, images: Tensor) -> Tensor:
         height, width = self.block

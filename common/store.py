@@ -27,7 +27,8 @@ from tqdm import tqdm
 from common.errors import UserError
 from common.labels import Labels, read_image
 
-VERSION = 1
+VERSION = 2
+HALF_UP = 0.501  # added, then cut off: rounds halves up, also those that arithmetic put just below
 _DONE = np.uint64(1 << 32)  # above any 32-bit checksum: tells a finished row from an empty one
 
 
@@ -86,9 +87,12 @@ def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """A grey image (H, W) uint8 at `size` (height, width): by area down, bilinear up."""
     if image.shape == tuple(size):
         return image
-    shrinks = size[0] <= image.shape[0] and size[1] <= image.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    return cv2.resize(image, (size[1], size[0]), interpolation=method)
+    height, width = size
+    if height <= image.shape[0] and width <= image.shape[1]:
+        return cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    # On uint8 OpenCV's weights have 11 bits, a result that an exported network cannot repeat.
+    grey = cv2.resize(image.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    return (grey + HALF_UP).astype(np.uint8)
 
 
 def resize_labels(label_map: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -20,6 +20,7 @@ from tests import tiny
 THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3))
 VARIANTS = {  # name -> variant, network size, base channels
     "resized": ("unet_64x400", (32, 96), 4),  # from 64x320: 2 down the columns, 3 1/3 along rows
+    "enlarged": ("modified_unet", (80, 400), 8),  # by 5/4: many grey values fall on halves
     "native": ("modified_unet", tiny.SIZE, 8),
 }
 
@@ -40,7 +41,7 @@ def bare_runs(root, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(bare_runs, tmp_path_factory):
-    """Files of the three runs, one of them with thresholds, exported once."""
+    """Files of the runs, one of them with thresholds, exported once."""
     folder = tmp_path_factory.mktemp("exported")
     THRESHOLDS.save(bare_runs["native"])
     for name, run in bare_runs.items():

@@ -54,6 +54,21 @@ def test_masks_resize_without_new_classes_and_images_by_area() -> None:
     assert resize_image(image, (1, 1)).item() == 100
 
 
+def test_enlarged_images_are_interpolated_exactly_and_halves_go_up() -> None:
+    image = np.array([[0, 100], [101, 255]], np.uint8)
+    # Pixel centres of the new grid lie 0, 1/4, 3/4 and 1 of the way between the old ones.
+    expected = [[0, 25, 75, 100], [25, 54, 110, 139], [76, 111, 181, 216], [101, 140, 217, 255]]
+    assert resize_image(image, (4, 4)).tolist() == expected
+    assert resize_image(image, (1, 4)).dtype == np.uint8
+
+
+def test_shrinking_is_opencvs_by_area() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (97, 331)).astype(np.uint8)
+    for height, width in ((32, 96), (97, 100), (1, 1)):
+        expected = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(resize_image(image, (height, width)), expected)
+
+
 def test_a_second_opening_decodes_nothing(labels: Labels, tmp_path: Path, monkeypatch) -> None:
     first = build(labels, tmp_path / "store")
     monkeypatch.setattr(store, "read_image", lambda path: pytest.fail("decoded again"))
