@@ -84,15 +84,20 @@ def cut_out(
     tensors on their device; under black columns the label is background.
     """
     device, width = images.device, images.shape[2]
-    starts = _row_starts(choices, rows, images.shape).to(device, non_blocking=True)
-    mirrored = choices.flip_columns.nonzero()[:, 0].to(device, non_blocking=True)
-    lit = ~black_columns(choices, width).to(device, non_blocking=True)[:, None, :]
+    starts = to_device(_row_starts(choices, rows, images.shape), device)
+    mirrored = to_device(choices.flip_columns.nonzero()[:, 0], device)
+    lit = ~to_device(black_columns(choices, width), device)[:, None, :]
     batches = []
     for store in (images, labels):
         batch = _stretches(store, starts)
         batch.index_copy_(0, mirrored, F.horizontal_flip(batch.index_select(0, mirrored)))
         batches.append(batch.mul_(lit))
     return tuple(batches)
+
+
+def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor on `device`, without waiting for it: a GPU takes only pinned memory so."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
 
 
 def black_columns(choices: Choices, width: int) -> torch.Tensor:
@@ -114,8 +119,8 @@ def normalise(
     """
     if choices is None:
         return (images * (1 / (255 * std))).sub_(mean / std)[:, None]
-    scale = (choices.gain / (255 * std)).view(-1, 1, 1).to(images.device, non_blocking=True)
-    offset = ((choices.offset - mean) / std).view(-1, 1, 1).to(images.device, non_blocking=True)
+    scale = to_device((choices.gain / (255 * std)).view(-1, 1, 1), images.device)
+    offset = to_device(((choices.offset - mean) / std).view(-1, 1, 1), images.device)
     return (images * scale).add_(offset)[:, None]
 
 

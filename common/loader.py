@@ -14,7 +14,7 @@ import torch
 
 from common import labels as labels_module
 from common import splits
-from common.augment import Augmentation, Choices, cut_out, draw, normalise
+from common.augment import Augmentation, Choices, cut_out, draw, normalise, to_device
 from common.config import PROJECT, TrainConfig
 from common.devices import pick_device
 from common.distributed import is_main, one_at_a_time_per_node, rank, world_size
@@ -70,6 +70,8 @@ def prepare(config: TrainConfig) -> Data:
         fingerprint = labels_module.fingerprint(labels)
         if config.split:
             split = splits.read(config.split, labels)
+            if config.out is None or config.split != config.out / "split.csv":  # not the run's own
+                _warn_of_leaks(split, config, labels)
         else:
             split = splits.make_split(labels, cache=config.store)
             if config.limit:
@@ -78,6 +80,16 @@ def prepare(config: TrainConfig) -> Data:
         size = (config.height, config.width)
         store = open_store(labels, names, size, config.store, fingerprint, config.workers)
     return Data(labels, fingerprint, split, store)
+
+
+def _warn_of_leaks(split: pd.DataFrame, config: TrainConfig, labels: Labels) -> None:
+    """Says which near-duplicates a user's split has put on two sides."""
+    pairs = splits.straddling_pairs(split, labels, config.store)
+    if pairs and is_main():
+        print(
+            f"warning: {config.split} puts {len(pairs)} pairs of near-duplicates into different "
+            f"parts, such as {' and '.join(pairs[0])}; scores on them measure memory"
+        )
 
 
 def default_root() -> Path:
@@ -120,7 +132,7 @@ class Loader:
 
     images: (n, 1, H, W) float32, normalised; targets: (n, H, W) int64; both on `device`.
     With augmentation it is a training loader: a new order each epoch (`set_epoch`), the last
-    incomplete batch dropped, each process taking its share of every global batch. Without, it
+    incomplete batch dropped, each process taking an equal share of every global batch. Without, it
     walks the rows once, each process over every world_size-th row: none twice, none left out.
     Everything follows from (seed, epoch, step), so any batch can be made again.
     """
@@ -142,11 +154,7 @@ class Loader:
         self.augmentation = augmentation
         self.epoch = 0
         self.start_step = 0
-        self.batch_size = min(batch_size, len(rows)) if augmentation else batch_size
-        if augmentation and self.batch_size < world_size():
-            raise UserError(
-                f"a batch of {self.batch_size} images cannot be shared by {world_size()} processes."
-            )
+        self.batch_size = _shared(batch_size, len(rows)) if augmentation else batch_size
         self._images, self._labels = pixels
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
@@ -189,7 +197,7 @@ class Loader:
         if choices:
             pixels = cut_out(choices, rows, self._images, self._labels)
         else:
-            where = rows.to(self._images.device)
+            where = to_device(rows, self._images.device)
             pixels = self._images[where], self._labels[where]
         images, labels = (self._to_device(part) for part in pixels)
         return normalise(images, *self.data.normalisation, choices), labels.long()
@@ -202,7 +210,25 @@ class Loader:
     def _to_device(self, pixels: torch.Tensor) -> torch.Tensor:
         if pixels.device == self.device:
             return pixels
-        return pixels.pin_memory().to(self.device, non_blocking=True)
+        return to_device(pixels, self.device)
+
+
+def _shared(batch_size: int, images: int) -> int:
+    """The global batch: at most all `images`, in equal shares.
+
+    Gradients and batch statistics are means over processes; unequal shares would weigh images
+    unequally. Raises UserError where the batch cannot be shared so.
+    """
+    world = world_size()
+    if batch_size % world:
+        fitting = [n for n in (batch_size // world * world, -(-batch_size // world) * world) if n]
+        raise UserError(
+            f"--batch-size {batch_size} cannot be shared equally by {world} processes; "
+            f"take {' or '.join(map(str, fitting))}."
+        )
+    if images < world:
+        raise UserError(f"{images} training images cannot be shared by {world} processes.")
+    return min(batch_size, images // world * world)
 
 
 def as_tensors(store: Store, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

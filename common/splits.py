@@ -9,6 +9,7 @@ A data set splits alike on every machine: nothing here depends on a library's ra
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 from collections import Counter
@@ -169,6 +170,19 @@ def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarra
                 "Free some space or name another folder with --store."
             ) from error
     return pairs
+
+
+def straddling_pairs(
+    split: pd.DataFrame, labels: Labels, cache: Path | None = None
+) -> list[tuple[str, str]]:
+    """Names of near-duplicates that the split puts into different parts.
+
+    cache, errors: as for `near_duplicate_pairs`; images outside the split are not looked at.
+    """
+    some = dataclasses.replace(labels, images=tuple(split["image"]))
+    part = split["split"].to_numpy()
+    pairs = near_duplicate_pairs(some, cache)
+    return [(some.images[i], some.images[j]) for i, j in pairs if part[i] != part[j]]
 
 
 def group_images(labels: Labels, pairs: np.ndarray) -> list[str]:

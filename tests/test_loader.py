@@ -1,15 +1,21 @@
 """Batches: right shapes and values, each image once, the same again for the same seed."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from common import splits
 from common.augment import Augmentation
 from common.devices import pick_device
 from common.errors import UserError
 from common.loader import Loader, as_tensors, build_loaders, prepare
+from common.losses import build_loss
+from common.step import build_optimiser, optimise
+from unet_64x400.model import build_model
 from unet_64x400.train import Config
 
 
@@ -109,6 +115,68 @@ def test_shards_of_two_processes_make_up_the_whole(config: Config, monkeypatch) 
         assert torch.equal(full[0::2], even)
         assert torch.equal(full[1::2], odd)
     assert sorted(seen) == sorted(val.data.store.names[row] for row in val.data.rows("val"))
+
+
+def test_shares_of_a_batch_are_equal_or_refused(config: Config, monkeypatch) -> None:
+    data = prepare(config)
+    cpu = torch.device("cpu")
+    pixels = as_tensors(data.store, cpu)
+
+    def loader(world: int, batch_size: int, images: int) -> Loader:
+        monkeypatch.setattr("common.loader.world_size", lambda: world)
+        rows = data.rows("train")[:images]
+        return Loader(data, pixels, rows, batch_size, cpu, 0, Augmentation())
+
+    assert loader(2, 16, images=41).batch_size == 16
+    assert loader(2, 64, images=41).batch_size == 40
+    assert loader(1, 64, images=41).batch_size == 41
+    with pytest.raises(UserError, match="cannot be shared equally by 3 processes; take 15 or 18"):
+        loader(3, 16, images=41)
+    with pytest.raises(UserError, match="take 4"):
+        loader(4, 1, images=41)
+    with pytest.raises(UserError, match="2 training images cannot be shared by 4"):
+        loader(4, 8, images=2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_step_never_waits_for_the_gpu(config: Config) -> None:
+    device = torch.device("cuda", 0)
+    train, _, _ = build_loaders(replace(config, device="cuda"), Augmentation())
+    model = build_model(base_channels=8).to(device)
+    criterion, optimiser = build_loss("ce+dice").to(device), build_optimiser(model, config)
+
+    def step() -> None:
+        images, targets = next(batches)
+        optimise(
+            model, criterion, optimiser, images, targets, clip=1.0, mixed_precision=True
+        )  # fmt: skip
+
+    batches = iter(train)
+    step()  # what is made once may wait
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_user_s_split_is_checked_for_near_duplicates(
+    config: Config, tmp_path: Path, capsys
+) -> None:
+    data, mine = prepare(config), tmp_path / "mine.csv"
+    splits.write(data.split, mine)
+    prepare(replace(config, split=mine))
+    assert "near-duplicates" not in capsys.readouterr().out
+    alone = data.split[~data.split["group"].duplicated(keep=False)].groupby("split")["image"]
+    one, other = alone.first()[["train", "val"]]
+    root = tmp_path / "set"
+    shutil.copytree(data.labels.root, root)
+    images = root / "train_images"
+    (images / one).write_bytes((images / other).read_bytes())
+    prepare(replace(config, data=root, split=mine, store=tmp_path / "store"))
+    said = capsys.readouterr().out
+    assert "mine.csv puts 1 pairs of near-duplicates into different parts" in said
+    assert " and ".join(sorted((one, other))) in said
 
 
 def test_a_gpu_that_is_not_there_is_said() -> None:
