@@ -8,6 +8,7 @@ a lock, with a checksum an image, and renamed when whole: a build cut off goes o
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -171,16 +172,32 @@ def _checksum(image: np.ndarray, label_map: np.ndarray) -> np.uint64:
 
 
 def _array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
-    """The array at `path`, or a new one of zeros where there is none of this shape."""
+    """The array at `path`, or a new one of zeros where there is none of this shape.
+
+    Raises OSError where the disk has no room for all of it.
+    """
+    array = None
     if path.exists():
         try:
             array = np.load(path, mmap_mode="r+")
         except ValueError:  # cut off while the file was being laid out
             path.unlink()
-        else:
-            if array.shape == shape and array.dtype == dtype:
-                return array
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if array is None or array.shape != shape or array.dtype != dtype:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    _allocate(path)
+    return array
+
+
+def _allocate(path: Path) -> None:
+    """Gives a file with holes its blocks: a map written to on a full disk dies without a word."""
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with path.open("r+b") as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot
+                raise
 
 
 def _size_on_disk(folder: Path) -> int:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from common import labels as labels_module
 from common import rle, store
+from common.config import PROJECT
 from common.errors import UserError
 from common.labels import Labels, fingerprint, read_image
 from common.store import open_store, resize_image, resize_labels
@@ -177,6 +180,31 @@ def test_too_small_a_disk_is_said_before_writing(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(UserError, match="--store"):
         build(labels, tmp_path / "store", size=(512, 4096))
+
+
+FILLS_UP = """
+import shutil, sys
+from pathlib import Path
+from common import labels, store
+from common.errors import UserError
+
+usage = shutil.disk_usage
+shutil.disk_usage = lambda path: usage(path)._replace(free=10**9)  # others took it since
+data = labels.load(Path(sys.argv[1]))
+try:
+    store.open_store(data, data.images, (64, 512), Path(sys.argv[2]), "fingerprint")
+except UserError as error:
+    sys.exit(str(error))
+"""
+
+
+def test_a_disk_that_fills_up_during_the_build(labels: Labels, small_disk) -> None:
+    """In a process of its own: writing to a map on a full disk is a SIGBUS."""
+    command = [sys.executable, "-c", FILLS_UP, labels.root, small_disk("256k")]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 1, (done.returncode, done.stderr)
+    assert "No space left on device" in done.stderr
+    assert "--store" in done.stderr
 
 
 def test_a_file_in_the_folder_s_place_is_said(labels: Labels, tmp_path: Path) -> None:
