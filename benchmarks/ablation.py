@@ -1,0 +1,126 @@
+"""What each part of the slim network's recipe is worth: one change at a time, judged on val.
+
+    python -m benchmarks.ablation --data data/severstal --out runs/ablation
+
+Trains `modified_unet` at 64x512 by its recipe, with two further seeds (the spread that chance
+alone makes), then once for each change. The test part is never looked at. Finished trainings are
+kept in --out and not repeated, so an interrupted ablation goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from common import cli, runs
+from common.augment import Augmentation
+from common.config import PROJECT
+from common.errors import UserError
+from common.files import publish
+from modified_unet import dataloader, train
+
+CHANGES = {  # name: options of the training
+    "recipe": [],
+    "recipe, seed 1": ["--seed", "1"],
+    "recipe, seed 2": ["--seed", "2"],
+    "loss ce+dice": ["--loss", "ce+dice"],
+    "loss bce+dice": ["--loss", "bce+dice"],
+    "loss ce+lovasz": ["--loss", "ce+lovasz"],
+    "no class balance": ["--class-balance", "none"],
+    "no averaged weights": ["--ema", "0"],
+    "no warm-up": ["--warmup", "0"],
+    "half the learning rate": ["--lr", "2e-3"],
+    "twice the learning rate": ["--lr", "8e-3"],
+    "half as wide again": ["--base-channels", "48"],
+}
+AUGMENTATIONS = {  # name: what replaces the variant's augmentation
+    "no augmentation": Augmentation(flip=0, shift=0, gain=0, offset=0, border=0),
+    "flips only": Augmentation(shift=0, gain=0, offset=0, border=0),
+    "no black borders": Augmentation(border=0),
+}
+COLUMNS = {
+    "val/dice_mean": "mean Dice",
+    "val/dice_positive_macro": "positive Dice, macro",
+    "val/kaggle_dice": "Kaggle Dice",
+}
+
+
+@dataclass
+class Config:
+    """Train the slim network with one change at a time."""
+
+    data: Path = PROJECT / "data" / "synthetic"
+    """Data set root."""
+    out: Path = PROJECT / "runs" / "ablation"
+    """Folder for the run directories and table.md."""
+    epochs: int = 12
+    """Epochs of each training."""
+    batch_size: int = 4
+    """Images a step."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """bf16 trains in mixed precision."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+def ablate(config: Config) -> pd.DataFrame:
+    """Trains what is missing; returns and writes the table, a row a change.
+
+    Raises UserError where a training fails.
+    """
+    default = dataloader.AUGMENTATION
+    cases = {name: (options, default) for name, options in CHANGES.items()}
+    cases |= {name: ([], augmentation) for name, augmentation in AUGMENTATIONS.items()}
+    rows = {}
+    for name, (options, augmentation) in cases.items():
+        folder = config.out / name.replace(" ", "-").replace(",", "")
+        with augmented_by(augmentation):
+            code = train.main([*_options(config), *options, "--out", str(folder)])
+        if code:
+            raise UserError(f"the training '{name}' ended with exit code {code}.")
+        metrics = runs.load(folder).metrics()
+        rows[name] = metrics.loc[metrics["val/dice_mean"].fillna(0).idxmax(), list(COLUMNS)]
+        table = pd.DataFrame(rows).T.rename(columns=COLUMNS)
+        publish(config.out / "table.md", markdown(table))
+    return table
+
+
+def _options(config: Config) -> list[str]:
+    given = dataclasses.asdict(config)
+    del given["out"]
+    pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in given.items()]
+    return [*sum(pairs, ()), "--resume", "auto", "--wandb", "disabled"]
+
+
+@contextmanager
+def augmented_by(augmentation: Augmentation) -> Iterator[None]:
+    """Puts another augmentation in the place of the variant's."""
+    own, dataloader.AUGMENTATION = dataloader.AUGMENTATION, augmentation
+    try:
+        yield
+    finally:
+        dataloader.AUGMENTATION = own
+
+
+def markdown(table: pd.DataFrame) -> str:
+    """The table, ready for a README."""
+    lines = [["change", *table.columns], ["---"] * (1 + len(table.columns))]
+    for name, row in table.iterrows():
+        lines.append([name, *(f"{value:.3f}" for value in row)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Prints the table; returns the exit code."""
+    return cli.run(lambda config: print(markdown(ablate(config))), Config, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
