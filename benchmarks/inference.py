@@ -8,7 +8,9 @@ OpenVINO, these two also with the whole file that `common.export` writes, whose 
 all but decoding, least areas and RLE; on a GPU PyTorch in fp32 and bf16, compiled, and as a CUDA
 graph. All run on the same strips with the same threads, in turns, so that whatever else the machine
 does falls on all alike. Then the fastest runtime of each network and precision runs in several
-processes at once.
+processes at once. Last come two figures of the slim network on whole strips: how its whole way
+compares with the time that the U-Net at 64x400 spends in its network alone, and whether two threads
+deliver 40 strips a second.
 
 Without --runs the networks are untrained. That changes no stage but the last two, whose work
 depends on what was found: so these get to work on the strips' true masks.
@@ -23,8 +25,11 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from threading import BrokenBarrierError
 from typing import Any
 
 import cv2
@@ -33,11 +38,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from benchmarks.runtimes import Untrained, Way, untrained, ways
+from benchmarks.runtimes import EXPORTED, Untrained, Way, untrained, ways
 from common import cli, rle, runs
 from common import labels as labels_module
 from common import thresholds as thresholds_module
 from common.devices import pick_device
+from common.errors import UserError
 from common.files import publish_json
 from common.labels import read_image
 from common.runs import Run
@@ -51,6 +57,9 @@ SIZES = (  # variant, input size
     ("modified_unet", (64, 512)),
     ("modified_unet", (256, 1600)),
 )
+SLIM, UNET = SIZES[3], SIZES[0]  # that the goals are about
+GOAL_RATE, GOAL_THREADS = 40, 2  # strips/s of SLIM, end to end
+START_SECONDS = 300  # that processes wait for the slowest of them to have built its network
 
 
 @dataclass
@@ -78,6 +87,8 @@ class Config:
         for name in ("strips", "rounds"):
             if getattr(self, name) < 1:
                 raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if len(set(self.runs)) < len(self.runs):
+            raise ValueError("--runs names a run twice")
 
 
 @dataclass(frozen=True)
@@ -98,11 +109,13 @@ class Entry:
     @property
     def name(self) -> str:
         height, width = self.run.size
-        return f"{self.run.variant} {height}x{width}"
+        kind = f"{self.run.variant} {height}x{width}"
+        # Runs may share variant and size; only their folders tell them apart.
+        return kind if isinstance(self.run, Untrained) else f"{kind} {self.run.path}"
 
 
 def benchmark(config: Config) -> dict[str, Any]:
-    """Measures and prints; returns the figures."""
+    """Measures and prints; returns the figures. UserError where one of several processes fails."""
     device = pick_device(config.device)
     torch.set_num_threads(config.threads or os.cpu_count())
     cv2.setNumThreads(1)  # one strip at a time: resizing is too short to be shared
@@ -120,11 +133,16 @@ def benchmark(config: Config) -> dict[str, Any]:
         )
     print("\nseveral processes at once, each network in the fastest runtime of either precision\n")
     print(scaling.round(1).to_string(index=False))
+    reached = goals(entries, stages, scaling)
+    print("\ngoals, in fp32\n")
+    for line in reached["lines"]:
+        print(line)
     figures = {
         "machine": _machine(device),
         "threads": torch.get_num_threads(),
         "stages": stages.to_dict("records"),
         "scaling": scaling.to_dict("records"),
+        "goals": reached,
     }
     if config.out:
         publish_json(config.out, figures)
@@ -202,22 +220,81 @@ def segment(entry: Entry, way: Way, strip: Strip) -> list[float]:
 def time_processes(
     entry: Entry, runtime: str, strips: Sequence[Strip], config: Config, processes: int
 ) -> dict[str, Any]:
-    """Strips a second of so many processes that share the threads among them."""
+    """Strips a second of so many processes that share the threads among them.
+
+    Raises UserError where one of them fails, dies or is not ready in START_SECONDS.
+    """
     threads = max(1, torch.get_num_threads() // processes)
     context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(processes)
-    with context.Pool(processes, _join, (barrier,)) as pool:
+    barrier = context.Barrier(processes, timeout=START_SECONDS)
+    with ProcessPoolExecutor(processes, context, _join, (barrier,)) as pool:
         arguments = (entry, runtime, strips, config.device, threads, config.seconds)
-        rates = pool.starmap(_work, [arguments] * processes, chunksize=1)
-        pool.close()
-        pool.join()
+        work = [pool.submit(_work, *arguments) for _ in range(processes)]
+        done, _ = wait(work, return_when=FIRST_EXCEPTION)
+        failure = next(filter(None, (future.exception() for future in done)), None)
+        if failure and not isinstance(failure, BrokenProcessPool):  # in that case all are ended
+            barrier.abort()  # the others wait for the one that failed
+    if failure:
+        raise UserError(
+            f"{entry.name} in {runtime}, one of {processes} processes failed: "
+            f"{_reason(failure)}\nWith fewer --threads there are fewer processes."
+        ) from failure
     return {
         "variant": entry.name,
         "runtime": runtime,
         "processes": processes,
         "threads each": threads,
-        "strips/s": sum(rates),
+        "strips/s": sum(future.result() for future in work),
     }
+
+
+def goals(
+    entries: Sequence[Entry], stages: pd.DataFrame, scaling: pd.DataFrame
+) -> dict[str, float | list[str] | None]:
+    """The slim network's two figures in fp32, None for what was not timed, and lines that say them.
+
+    speed_ratio: UNET's network stage over SLIM's whole path, each in its fastest runtime; runtimes
+    whose network stage holds more than the network are left out for UNET. strips_per_second: SLIM,
+    end to end, in as many processes as are best for GOAL_THREADS threads.
+    """
+
+    def of(table: pd.DataFrame, network: tuple[str, tuple[int, int]]) -> pd.DataFrame:
+        names = [entry.name for entry in entries if (entry.run.variant, entry.run.size) == network]
+        return table[table["variant"].isin(names) & ~table["runtime"].str.contains("bf16")]
+
+    unet, slim, rates = of(stages, UNET), of(stages, SLIM), of(scaling, SLIM)
+    unet = unet[~unet["runtime"].str.endswith(EXPORTED)].nsmallest(1, "network")
+    slim = slim.nsmallest(1, "total")
+    rates = rates[rates["processes"] * rates["threads each"] == GOAL_THREADS]
+    figures = {"speed_ratio": None, "strips_per_second": None, "lines": []}
+    for one, whole in zip(unet.to_dict("records"), slim.to_dict("records"), strict=False):
+        figures["speed_ratio"] = one["network"] / whole["total"]
+        figures["lines"].append(
+            f"{whole['variant']}, whole path in {whole['runtime']}: {whole['total']:.1f} ms; "
+            f"{one['variant']}, network alone in {one['runtime']}: {one['network']:.1f} ms, "
+            f"{figures['speed_ratio']:.2f} times as long"
+        )
+    for best in rates.nlargest(1, "strips/s").to_dict("records"):
+        rate = figures["strips_per_second"] = best["strips/s"]
+        figures["lines"].append(
+            f"{best['variant']}, end to end in {best['runtime']}, {best['processes']} processes of "
+            f"{best['threads each']} threads: {rate:.1f} strips/s, "
+            f"{'reaches' if rate >= GOAL_RATE else 'misses'} {GOAL_RATE}"
+        )
+    if len(figures["lines"]) < 2:
+        figures["lines"].append(
+            f"not all was timed: it takes {SLIM[0]} and {UNET[0]} at full size, and "
+            f"--threads {GOAL_THREADS}"
+        )
+    return figures
+
+
+def _reason(failure: BaseException) -> str:
+    if isinstance(failure, BrokenProcessPool):
+        return "it ended abruptly, as when memory runs out."
+    if isinstance(failure, BrokenBarrierError):
+        return f"it was not ready {START_SECONDS} seconds after another."
+    return f"{type(failure).__name__}: {failure}"
 
 
 def _join(barrier: Any) -> None:

@@ -19,6 +19,8 @@ from common.runs import Run, new_model
 from common.store import resize_labels
 from common.thresholds import Thresholds, decide_logits
 
+EXPORTED = ", exported file"  # ends the names of ways whose network stage holds nearly everything
+
 
 @dataclass(frozen=True)
 class Way:
@@ -77,12 +79,12 @@ def ways(device: torch.device) -> dict[str, Callable[[Run, Thresholds, tuple[int
     else:
         print("left out: PyTorch compiled (torch.compile needs a C++ compiler, such as g++)")
     found["ONNX Runtime"] = lambda run, rule, _: _onnxruntime(run, rule)
-    found["ONNX Runtime, exported file"] = _file_in_onnxruntime
+    found[f"ONNX Runtime{EXPORTED}"] = _file_in_onnxruntime
     if not importlib.util.find_spec("openvino"):
         print("left out: OpenVINO (pip install openvino)")
         return found
     found["OpenVINO"] = lambda run, rule, _: _openvino(run, rule, "f32")
-    found["OpenVINO, exported file"] = _file_in_openvino
+    found[f"OpenVINO{EXPORTED}"] = _file_in_openvino
     if "BF16" in _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
         found["OpenVINO bf16"] = lambda run, rule, _: _openvino(run, rule, "bf16")
     return found

@@ -1,9 +1,17 @@
+import os
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from benchmarks import inference, runtimes
 from common import labels, runs
+from common.errors import UserError
 from common.thresholds import Thresholds
 from tests import tiny
 
@@ -73,7 +81,7 @@ def test_stages_add_up_and_networks_are_timed_in_turns(built, entry, strips, mon
     )
     table = inference.time_stages([entry], strips, rounds=3, device=torch.device("cpu"))
     assert table["runtime"].tolist() == list(built)
-    assert (table["variant"] == "unet_64x400 32x160").all()
+    assert (table["variant"] == f"unet_64x400 32x160 {entry.run.path}").all()
     # One round to warm up and three timed; a strip to settle and a timed one each.
     a_round = [name for name in built for _ in range(2)]
     assert [name for name, _ in order] == a_round * 4
@@ -82,6 +90,18 @@ def test_stages_add_up_and_networks_are_timed_in_turns(built, entry, strips, mon
     assert (table["low"] <= table["total"]).all()
     assert (table["total"] <= table["high"]).all()
     assert table["strips/s"].to_numpy() == pytest.approx(1000 / table["total"])
+
+
+def test_runs_of_one_variant_and_size_are_all_timed(entry, strips, tmp_path, monkeypatch, capsys):
+    twin = shutil.copytree(entry.run.path, tmp_path / entry.run.path.name)  # the same name, too
+    both = (entry.run.path, twin)
+    way = runtimes.Way(*[lambda image, _=None: image] * 4)
+    monkeypatch.setattr(inference, "ways", lambda _: {"none": lambda *_: way})
+    entries = inference.load_entries(inference.Config(runs=both))
+    table = inference.time_stages(entries, strips, rounds=1, device=torch.device("cpu"))
+    assert table["variant"].tolist() == [f"unet_64x400 32x160 {path}" for path in both]
+    assert inference.main(["--runs", str(twin), str(twin)]) == 2
+    assert "names a run twice" in capsys.readouterr().err
 
 
 def test_untrained_networks_hand_on_the_true_masks(strips, monkeypatch):
@@ -108,6 +128,86 @@ def test_processes_are_counted_together(entry, strips, tmp_path):
     assert row["processes"] == 2
     assert row["threads each"] == max(1, torch.get_num_threads() // 2)
     assert row["strips/s"] > 1
+
+
+def fail():
+    raise RuntimeError("something broke")
+
+
+FAULTS = {"raises": fail, "dies": lambda: os._exit(1), "dawdles": lambda: time.sleep(4)}
+
+
+@dataclass(frozen=True)
+class Faulty(runs.Run):
+    """A run whose network can be built once; in the next process there is a fault."""
+
+    fault: str
+    mark: Path
+
+    def build_model(self, device="cpu"):
+        try:
+            self.mark.touch(exist_ok=False)
+        except FileExistsError:
+            FAULTS[self.fault]()
+        return super().build_model(device)
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("raises", "RuntimeError: something broke"),
+        ("dies", "ended abruptly"),
+        ("dawdles", "not ready 0.5 seconds after another"),
+    ],
+)
+def test_a_failing_process_ends_the_benchmark(entry, strips, tmp_path, monkeypatch, fault, said):
+    if fault == "dawdles":
+        monkeypatch.setattr(inference, "START_SECONDS", 0.5)
+    run = Faulty(**vars(entry.run), fault=fault, mark=tmp_path / "mark")
+    config = inference.Config(seconds=0.1)
+    with pytest.raises(UserError, match=f"PyTorch, one of 2 processes failed: .*{said}"):
+        inference.time_processes(replace(entry, run=run), "PyTorch", strips, config, processes=2)
+
+
+def test_goals_are_told_from_the_fastest_fp32_runtimes():
+    networks = [inference.SLIM, inference.UNET, ("unet_128x800", (128, 800))]
+    entries = [inference.Entry(runtimes.untrained(*network), RULE) for network in networks]
+    slim, unet, other = (entry.name for entry in entries)
+    stages = pd.DataFrame(
+        [
+            (slim, "PyTorch", 60, 70),
+            (slim, "OpenVINO, exported file", 45, 50),
+            (slim, "OpenVINO bf16", 20, 30),
+            (unet, "PyTorch", 300, 310),
+            (unet, "OpenVINO", 200, 230),
+            (unet, "OpenVINO, exported file", 190, 195),  # no network alone
+            (unet, "OpenVINO bf16", 90, 120),
+            (other, "OpenVINO", 1, 2),
+        ],
+        columns=["variant", "runtime", "network", "total"],
+    )
+    scaling = pd.DataFrame(
+        [
+            (slim, "OpenVINO", 1, 2, 35.0),
+            (slim, "OpenVINO", 2, 1, 39.0),
+            (slim, "OpenVINO", 4, 1, 70.0),  # of four threads
+            (slim, "OpenVINO bf16", 2, 1, 90.0),
+            (other, "OpenVINO", 2, 1, 99.0),
+        ],
+        columns=["variant", "runtime", "processes", "threads each", "strips/s"],
+    )
+    found = inference.goals(entries, stages, scaling)
+    assert found["speed_ratio"] == 200 / 50
+    assert found["strips_per_second"] == 39
+    assert "50.0 ms" in found["lines"][0]
+    assert "4.00 times" in found["lines"][0]
+    assert found["lines"][1].endswith("2 processes of 1 threads: 39.0 strips/s, misses 40")
+    scaling["strips/s"] += 1
+    assert inference.goals(entries, stages, scaling)["lines"][1].endswith("reaches 40")
+
+    found = inference.goals(entries[2:], stages, scaling)
+    assert found["speed_ratio"] is found["strips_per_second"] is None
+    assert "not all was timed" in found["lines"][0]
 
 
 def test_bad_options_are_refused(capsys):
