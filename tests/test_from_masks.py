@@ -1,5 +1,6 @@
-"""From a folder of images and PNG label maps to a data set, and on to a trained network."""
+"""From a folder of images and PNG label maps to a data set, a trained network and a comparison."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import predict
+from common import compare, predict
 from common.labels import load, read_image
 from data.from_masks import main
 
@@ -196,7 +197,7 @@ def test_a_full_disk_leaves_nothing(folders, tmp_path: Path, monkeypatch, capsys
     assert not list((tmp_path / "new").iterdir())
 
 
-def test_the_data_set_trains_a_network_that_segments_the_images(
+def test_the_data_set_trains_a_network_that_segments_the_images_and_is_compared(
     folders, tmp_path: Path, train
 ) -> None:
     data, out = tmp_path / "set", tmp_path / "run"
@@ -205,3 +206,8 @@ def test_the_data_set_trains_a_network_that_segments_the_images(
     table = tmp_path / "submission.csv"
     assert predict.main([str(out), str(folders[0]), "--out", str(table), "--device", "cpu"]) == 0
     assert table.read_text().startswith("ImageId,ClassId,EncodedPixels\n")
+    report = tmp_path / "report"
+    options = ["--repeats", "1", "--resamples", "100", "--device", "cpu", "--wandb", "disabled"]
+    assert compare.main([str(out), "--out", str(report), *options]) == 0
+    assert (report / "index.html").exists()
+    assert json.loads((report / "results.json").read_text())["data"]["classes"] == [1, 2, 3]
