@@ -30,7 +30,7 @@ class StripNetwork(nn.Module):
 
     The label maps follow the thresholds where there are some, else the most probable class; least
     areas are left to the caller. Where the network's size is the strips' own, strips of any other
-    size go through at their own scale, without a resize.
+    size go through at their own scale, without a resize; `Segmenter` resizes them.
     """
 
     def __init__(

@@ -6,7 +6,9 @@
 The file takes raw grey strips `strips` (N, H, W) uint8 and gives `probabilities` (N, C, H, W)
 float32 and `label_map` (N, H, W) uint8: normalisation, both resizes, softmax and the run's
 thresholds are inside. N is free. H and W are free where the network works at the strips' own size;
-elsewhere they are those of the data. Least areas (in the metadata) are left to the consumer.
+elsewhere they are those of the data. Only strips of the size in the metadata are checked: others
+are resized by `common.predict`, but not here. Least areas (in the metadata) are left to the
+consumer.
 """
 
 from __future__ import annotations

@@ -248,6 +248,9 @@ def test_the_documented_consumer_finds_what_predict_finds(
         expected = cv2.imread(str(tmp_path / f"{Path(name).stem}.png"), cv2.IMREAD_UNCHANGED)
         assert (found["label_map"] != expected).mean() < 1e-3
         assert expected.any()
+    cv2.imwrite(str(tmp_path / "strip.jpg"), found["strip"][:, :160])
+    with pytest.raises(ValueError, match=r"must be \[64, 320\], this one is \[64, 160\]"):
+        exec(code, {})
 
 
 @pytest.mark.parametrize("kept", [True, False])
