@@ -113,7 +113,7 @@ def alarms(config: Config) -> None:
         "95 % interval, where the share among other strips may lie."
     )
     if config.write:
-        _write(record, best)
+        _write(record, best, config.rate)
 
 
 def choose(
@@ -178,10 +178,15 @@ def _share(count: int, total: int) -> str:
     return f"{count} of {total} ({100 * interval.low:.2f} to {100 * interval.high:.2f} %)"
 
 
-def _write(record: runs.Run, choice: Choice) -> None:
+def _write(record: runs.Run, choice: Choice, rate: float) -> None:
     count = record.num_classes - 1
+    thresholds = Thresholds(
+        probability=(choice.probability,) * count,
+        area=(choice.area,) * count,
+        chosen_by=f"false alarms, rate {rate:g}",
+    )
     try:
-        Thresholds((choice.probability,) * count, (choice.area,) * count).save(record.path)
+        thresholds.save(record.path)
     except OSError as error:
         raise UserError(f"cannot write {record.path / FILE}: {error.strerror or error}") from error
     print(f"written to {record.path / FILE}; delete it to have compare choose by Dice again")

@@ -21,11 +21,13 @@ class Thresholds:
     """One entry a defect class, in class order.
 
     probability: least softmax probability of a pixel, in (0, 1). area: least size of a connected
-    component (8-connected), in pixels of the image's own size; 0 keeps all.
+    component (8-connected), in pixels of the image's own size; 0 keeps all. chosen_by: what for,
+    in words; it decides nothing.
     """
 
     probability: tuple[float, ...]
     area: tuple[int, ...]
+    chosen_by: str = "unknown"
 
     def __post_init__(self) -> None:
         if len(self.probability) != len(self.area):
@@ -43,14 +45,18 @@ class Thresholds:
 def load(folder: Path) -> Thresholds | None:
     """The thresholds of a run directory; None where none were chosen yet.
 
-    Raises UserError where the file is damaged.
+    An older file does not say what they were chosen by. Raises UserError where the file is damaged.
     """
     path = folder / FILE
     if not path.exists():
         return None
     try:
         saved = json.loads(path.read_text())
-        return Thresholds(tuple(map(float, saved["probability"])), tuple(map(int, saved["area"])))
+        return Thresholds(
+            probability=tuple(map(float, saved["probability"])),
+            area=tuple(map(int, saved["area"])),
+            chosen_by=str(saved.get("chosen_by", Thresholds.chosen_by)),
+        )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to choose anew.") from error
 

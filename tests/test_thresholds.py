@@ -87,9 +87,14 @@ def test_no_thresholds_drop_nothing():
 
 def test_saved_thresholds_come_back(tmp_path):
     assert load(tmp_path) is None
-    thresholds = Thresholds((0.25, 0.5), (0, 600))
+    thresholds = Thresholds((0.25, 0.5), (0, 600), "a coin")
     thresholds.save(tmp_path)
     assert load(tmp_path) == thresholds
+
+
+def test_a_file_of_before_does_not_say_what_chose_its_thresholds(tmp_path):
+    (tmp_path / FILE).write_text('{"probability": [0.25], "area": [7]}')
+    assert load(tmp_path) == Thresholds((0.25,), (7,), "unknown")
 
 
 @pytest.mark.parametrize(
@@ -114,5 +119,6 @@ def test_damaged_files_are_named(tmp_path, content, said):
 
 
 def test_the_file_is_plain_json(tmp_path):
-    Thresholds((0.25,), (7,)).save(tmp_path)
-    assert json.loads((tmp_path / FILE).read_text()) == {"probability": [0.25], "area": [7]}
+    Thresholds((0.25,), (7,), "a coin").save(tmp_path)
+    saved = json.loads((tmp_path / FILE).read_text())
+    assert saved == {"probability": [0.25], "area": [7], "chosen_by": "a coin"}

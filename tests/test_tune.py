@@ -123,6 +123,20 @@ def test_areas_scale_with_the_image(painted):
     assert chosen.area[1] == 512 * 1200 // 1600
 
 
+def test_areas_of_mixed_sizes_are_those_of_the_median_size(painted):
+    segmenter, labels = painted
+    rows = ["ImageId,ClassId,EncodedPixels"]
+    for i, name in enumerate(labels.images):
+        image = cv2.imread(str(labels.path(name)), cv2.IMREAD_GRAYSCALE)
+        width = 1110 if i == 0 else 1200  # the first, which names no class 2, is the smaller
+        cv2.imwrite(str(labels.path(name)), image[:, :width])
+        for k in labels.classes(name):
+            mask = (labels.label_map(name, SHAPE)[:, :width] == k).astype(np.uint8)
+            rows.append(f"{name},{k},{rle.encode(mask)}")
+    (labels.root / "train.csv").write_text("\n".join(rows))
+    assert tune(segmenter, load(labels.root), labels.images).area[1] == 512 * 1200 // 1600
+
+
 def test_thresholds_are_kept_in_the_run_directory(painted, tmp_path, monkeypatch):
     from common.comparison import tune as module
 
@@ -135,6 +149,7 @@ def test_thresholds_are_kept_in_the_run_directory(painted, tmp_path, monkeypatch
     segmenter.run.split = lambda labels: table
     chosen = module.ensure_thresholds(segmenter, labels)
     assert chosen == tune(segmenter, labels, labels.images[:3])
+    assert chosen.chosen_by == "Kaggle Dice on val"
     assert thresholds_module.load(segmenter.run.path) == chosen
 
     monkeypatch.setattr(module, "tune", None)  # would fail if it were called

@@ -26,8 +26,9 @@ from common.thresholds import Thresholds
 PROBABILITIES = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.9)
 """The likeliest first: of equally good ones the first is kept."""
 AREAS = (0, 64, 128, 256, 512, 1024, 2048, 4096)
-"""Pixels of a 256x1600 strip; scaled to the number of pixels of the images at hand."""
+"""Pixels of a 256x1600 strip; scaled to the median number of pixels of the images at hand."""
 STRIP_PIXELS = 256 * 1600
+CHOSEN_BY = "Kaggle Dice on val"
 
 
 def ensure_thresholds(segmenter: Segmenter, labels: Labels, batch_size: int = 8) -> Thresholds:
@@ -57,9 +58,10 @@ def tune(
     Classes are tried one by one, as if the others were not there; a class that no image shows
     keeps the first of PROBABILITIES and of AREAS, since its false alarms alone say nothing.
     """
-    scale = read_image(labels.path(names[0])).size / STRIP_PIXELS
-    areas = np.round(np.array(AREAS) * scale).astype(np.int64)
     classes = range(1, labels.num_classes + 1)
+    with ThreadPoolExecutor() as pool:
+        pixels = list(pool.map(lambda name: read_image(labels.path(name)).size, names))
+    areas = np.round(np.array(AREAS) * np.median(pixels) / STRIP_PIXELS).astype(np.int64)
     total = np.zeros((len(classes), len(PROBABILITIES), len(areas)))
     with ThreadPoolExecutor() as pool, tqdm(total=len(names), unit="image") as bar:
         bar.set_description(f"thresholds of {segmenter.run.name}")
@@ -80,6 +82,7 @@ def tune(
     return Thresholds(
         probability=tuple(PROBABILITIES[i] for i, _ in best),
         area=tuple(int(areas[j]) for _, j in best),
+        chosen_by=CHOSEN_BY,
     )
 
 
