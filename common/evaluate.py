@@ -13,7 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -30,7 +30,7 @@ from common.labels import Labels, read_image
 from common.stream import ahead, batches
 from common.thresholds import Thresholds, decide, drop_small
 
-VERSION = 1
+VERSION = 2
 CHUNK = 32  # images whose tallies are published together
 
 
@@ -145,11 +145,18 @@ def _keep(
 
 
 def _claim(contestant: Contestant, names: Sequence[str], marker: Path, owner: str) -> None:
-    """Clears the folder of label maps that another evaluation, by the marker, has left in it."""
+    """Clears the folder of label maps that another evaluation, by the marker, has left in it.
+
+    Also of those of images that are not asked for now. A folder without a marker may be anyone's:
+    only what will be written anyway goes.
+    """
     contestant.predictions.mkdir(parents=True, exist_ok=True)
-    if not marker.exists() or marker.read_text() != owner:
-        for name in names:
-            contestant.prediction_path(name).unlink(missing_ok=True)
+    asked = {contestant.prediction_path(name) for name in names}
+    ours = set(contestant.predictions.glob("*.png")) if marker.exists() else asked
+    is_current = marker.exists() and marker.read_text() == owner
+    for path in ours - asked if is_current else ours:
+        path.unlink(missing_ok=True)
+    if not is_current:
         publish(marker, owner)
 
 
@@ -161,8 +168,9 @@ def _identity(contestant: Contestant) -> list[Any]:
     """What a tally depends on, of the contestant."""
     run, device = contestant.segmenter.run, contestant.segmenter.device
     weights = hashlib.blake2b((run.path / "best.pt").read_bytes(), digest_size=16).hexdigest()
-    thresholds = asdict(contestant.thresholds)
-    return [VERSION, weights, run.variant, run.size, run.normalisation, thresholds, device.type]
+    thresholds = contestant.thresholds
+    decision = [thresholds.probability, thresholds.area]
+    return [VERSION, weights, run.variant, run.size, run.normalisation, decision, device.type]
 
 
 def _digest(value: Any) -> str:

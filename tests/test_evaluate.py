@@ -157,6 +157,29 @@ def test_whatever_a_figure_depends_on_makes_it_new(contestant, labels, names, tm
     assert again(contestant) == 0
 
 
+def test_label_maps_of_images_no_longer_asked_for_go(contestant, labels, names, tmp_path):
+    def left(part):
+        evaluate([contestant], labels, part, CONTEXT, tmp_path / "state")
+        return sorted(path.name for path in contestant.predictions.iterdir())
+
+    contestant.predictions.mkdir(parents=True)
+    foreign = contestant.predictions / "mine.png"
+    foreign.write_bytes(b"not written by an evaluation")
+    assert left(names[:3]) == sorted([*(f"{name}.png" for name in names[:3]), "mine.png"])
+    foreign.unlink()
+    assert left(names[2:5]) == [f"{name}.png" for name in names[2:5]]
+
+
+def test_what_thresholds_were_chosen_by_makes_nothing_new(
+    contestant, labels, names, tmp_path, forwards
+):
+    evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    forwards.clear()
+    renamed = replace(contestant, thresholds=replace(contestant.thresholds, chosen_by="a coin"))
+    evaluate([renamed], labels, names, CONTEXT, tmp_path / "state")
+    assert forwards == []
+
+
 def test_other_weights_make_figures_new(contestant, trained_run, labels, names, tmp_path, forwards):
     weights = torch.load(trained_run / "best.pt", weights_only=True)
     weights["metrics"]["note"] = 1.0

@@ -33,7 +33,9 @@ def random_tally(images=40, seed=0):
         probability=random.random((images, CLASSES - 1)).round(1).astype(np.float32),
         components=components,
         found=(components * random.random(components.shape)).astype(np.int64),
+        found_thresholded=(components * random.random(components.shape)).astype(np.int64),
         calibration=random.random((images, 10, 3)),
+        size=np.full((images, 2), 40),
     )
 
 
@@ -112,6 +114,11 @@ def test_size_recall_is_found_over_present_for_all_and_each_class():
         tally.found.sum(axis=(0, 1)) / tally.components.sum(axis=(0, 1))
     )
     assert recall[2, 1] == tally.found[:, 1, 1].sum() / tally.components[:, 1, 1].sum()
+    with_thresholds = size_recall(tally, thresholded=True)[0]
+    assert with_thresholds[2, 1] == (
+        tally.found_thresholded[:, 1, 1].sum() / tally.components[:, 1, 1].sum()
+    )
+    assert with_thresholds[2, 1] != recall[2, 1]
     nobody = Tally(**{**vars(tally), "components": tally.components * 0, "found": tally.found * 0})
     assert np.isnan(size_recall(nobody)).all()
     assert size_bins()[0] == (0, 1000)
@@ -129,7 +136,8 @@ def test_the_empty_prediction_is_right_on_clean_images_and_nowhere_else():
     assert nothing["recall_class_1"][0] == 0
     assert nothing["auroc_class_1"][0] == 0.5
     assert np.isnan(nothing["precision_class_1"][0])
-    assert (size_recall(empty(tally)) == 0).all()
+    for thresholded in (False, True):
+        assert (size_recall(empty(tally), thresholded=thresholded) == 0).all()
 
 
 def test_every_figure_is_described():

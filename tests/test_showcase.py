@@ -20,7 +20,8 @@ def tally(*images):
     return Tally(
         confusion=confusion, confusion_thresholded=confusion, alarms=alarms,
         alarms_thresholded=alarms, probability=nothing, components=nothing[..., None],
-        found=nothing[..., None], calibration=nothing[..., None],
+        found=nothing[..., None], found_thresholded=nothing[..., None],
+        calibration=nothing[..., None], size=nothing[:, :2],
     )  # fmt: skip
 
 

@@ -50,13 +50,16 @@ def test_agrees_with_counting_pixel_sets(case, edges):
     assert tally.alarms_thresholded[0] == sum(len(parts_of(thresholded == k)) for k in defects)
     assert (tally.probability[0] == [probabilities[k].max() for k in defects]).all()
     for k in defects:
-        expected = np.zeros((2, len(edges) + 1))
+        expected = np.zeros((3, len(edges) + 1))
         for part in parts_of(truth == k):
             size = sum(part.sum() >= edge for edge in edges)
             expected[0, size] += 1
             expected[1, size] += (plain[part] == k).mean() >= 0.5
+            expected[2, size] += (thresholded[part] == k).mean() >= 0.5
         assert (tally.components[0, k - 1] == expected[0]).all()
         assert (tally.found[0, k - 1] == expected[1]).all()
+        assert (tally.found_thresholded[0, k - 1] == expected[2]).all()
+    assert tuple(tally.size[0]) == truth.shape
     assert tally.calibration[0, :, 0].sum() == truth.size
     assert tally.calibration[0, :, 1].sum() == pytest.approx((1 - probabilities[0]).sum(), 1e-4)
     assert tally.calibration[0, :, 2].sum() == (truth > 0).sum()

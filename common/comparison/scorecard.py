@@ -68,13 +68,19 @@ def auroc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.nd
     return _ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
 
 
-def size_recall(tally: Tally, weights: np.ndarray | None = None) -> np.ndarray:
-    """Share of truth components found, (B, K + 1, bins): all classes together, then each class."""
+def size_recall(
+    tally: Tally, weights: np.ndarray | None = None, thresholded: bool = False
+) -> np.ndarray:
+    """Share of truth components found, (B, K + 1, bins): all classes together, then each class.
+
+    weights, thresholded: as of `figures`.
+    """
     if weights is None:
         weights = np.ones((1, len(tally)))
+    hits = tally.found_thresholded if thresholded else tally.found
     with_total = [
         np.concatenate([counts.sum(axis=1, keepdims=True), counts], axis=1).astype(np.float64)
-        for counts in (tally.found, tally.components)
+        for counts in (hits, tally.components)
     ]
     found, components = (np.tensordot(weights, counts, axes=1) for counts in with_total)
     return _ratio(found, components)
@@ -89,15 +95,16 @@ def empty(tally: Tally) -> Tally:
     """The tally of predicting nothing on the same images."""
     confusion = np.zeros_like(tally.confusion)
     confusion[:, :, 0] = tally.confusion.sum(axis=2)
-    nothing = np.zeros_like(tally.alarms)
+    alarms, found = np.zeros_like(tally.alarms), np.zeros_like(tally.found)
     return dataclasses.replace(
         tally,
         confusion=confusion,
         confusion_thresholded=confusion,
-        alarms=nothing,
-        alarms_thresholded=nothing,
+        alarms=alarms,
+        alarms_thresholded=alarms,
         probability=np.zeros_like(tally.probability),
-        found=np.zeros_like(tally.found),
+        found=found,
+        found_thresholded=found,
     )
 
 

@@ -46,10 +46,11 @@ class Tally:
     confusion, confusion_thresholded: (N, C, C) int64 pixels, rows truth, columns prediction.
     alarms, alarms_thresholded: (N,) int64, 8-connected components in the prediction.
     probability: (N, K) float32, the highest probability of each class anywhere in the image.
-    components, found: (N, K, len(SIZE_EDGES) + 1) int64, truth components by class and size, and
-    those of them of which the prediction covers at least the share FOUND.
+    components, found, found_thresholded: (N, K, len(SIZE_EDGES) + 1) int64, truth components by
+    class and size, and those of them of which the prediction covers at least the share FOUND.
     calibration: (N, CALIBRATION_BINS, 3) float64, a bin of P(defect) each: pixels, their summed
     P(defect), and how many of them are defects in the truth.
+    size: (N, 2) int64, height and width.
     Fields without `thresholded` in their name belong to the most probable class a pixel.
     """
 
@@ -60,7 +61,9 @@ class Tally:
     probability: np.ndarray
     components: np.ndarray
     found: np.ndarray
+    found_thresholded: np.ndarray
     calibration: np.ndarray
+    size: np.ndarray
 
     def __len__(self) -> int:
         return len(self.alarms)
@@ -112,16 +115,17 @@ def tally_image(
     """
     num_classes = len(probabilities)
     label_map = truth.label_map[None]
-    components, found = _found(truth, plain, num_classes)
     one = {
         "confusion": confusion(plain[None], label_map, num_classes)[0].numpy(),
         "confusion_thresholded": confusion(thresholded[None], label_map, num_classes)[0].numpy(),
         "alarms": np.int64(count_components(plain)),
         "alarms_thresholded": np.int64(count_components(thresholded)),
         "probability": probabilities[1:].max(axis=(1, 2)),
-        "components": components,
-        "found": found,
+        "components": _count(truth, np.ones(len(truth.areas), bool), num_classes),
+        "found": _count(truth, _found(truth, plain), num_classes),
+        "found_thresholded": _count(truth, _found(truth, thresholded), num_classes),
         "calibration": _calibration(1 - probabilities[0], truth.label_map > 0),
+        "size": np.array(truth.label_map.shape),
     }
     return Tally(**{name: value[None] for name, value in one.items()})
 
@@ -132,16 +136,17 @@ def count_components(label_map: np.ndarray) -> int:
     return sum(cv2.connectedComponents((label_map == k).astype(np.uint8))[0] - 1 for k in present)
 
 
-def _found(truth: Truth, prediction: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Truth components and found ones, each (K, bins) int64."""
+def _found(truth: Truth, prediction: np.ndarray) -> np.ndarray:
+    """Which truth components (P + 1,) the prediction covers at least by the share FOUND."""
     right = truth.parts[(prediction == truth.label_map) & (truth.label_map > 0)]
-    covered = np.bincount(right, minlength=len(truth.areas))
-    enough = covered >= FOUND * truth.areas
-    components = np.zeros((num_classes, len(SIZE_EDGES) + 1), np.int64)
-    found = np.zeros_like(components)
-    np.add.at(components, (truth.classes, truth.bins), 1)
-    np.add.at(found, (truth.classes, truth.bins), enough)
-    return components[1:], found[1:]
+    return np.bincount(right, minlength=len(truth.areas)) >= FOUND * truth.areas
+
+
+def _count(truth: Truth, chosen: np.ndarray, num_classes: int) -> np.ndarray:
+    """The truth components `chosen` (P + 1,) by class and size, (K, bins) int64."""
+    counts = np.zeros((num_classes, len(SIZE_EDGES) + 1), np.int64)
+    np.add.at(counts, (truth.classes, truth.bins), chosen)
+    return counts[1:]
 
 
 def _calibration(defect: np.ndarray, truth: np.ndarray) -> np.ndarray:
