@@ -53,6 +53,25 @@ def test_bars_and_their_intervals_are_the_figures():
     assert heights == pytest.approx(expected)
 
 
+def test_dollars_in_a_name_are_no_formula(tmp_path):
+    results = report_example.results()
+    results["variants"][0]["name"] = "unet (runs/$\\frac$x)"
+    results["machine"]["device"] = "$GPU$"
+    plots.save_all(results, tmp_path)
+    for name in NAMES:
+        assert ">unet (runs/$\\frac$x)<" in (tmp_path / f"{name}.svg").read_text()
+    assert "($GPU$)" in (tmp_path / "quality_latency.svg").read_text()
+
+
+def test_figures_without_an_interval_are_drawn_without_one():
+    results = report_example.results()
+    for variant in results["variants"]:
+        for score in [*variant["scores"].values(), *variant["size_recall"]]:
+            score.update(low=None, high=None)
+    for draw in plots.PLOTS:
+        draw(results).draw_without_rendering()
+
+
 def test_undefined_figures_leave_a_gap():
     results = report_example.results()
     for variant in results["variants"]:

@@ -63,7 +63,7 @@ def quality_latency(results: Json) -> Figure:
         _draw_baseline(axes, results["baseline"][metric])
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter("{x:g}")
-        axes.set_xlabel(f"latency at batch 1, ms ({results['machine']['device']})")
+        axes.set_xlabel(f"latency at batch 1, ms ({_literal(results['machine']['device'])})")
         axes.set_ylabel(results["metrics"][metric]["title"])
     _legend(figure)
     return figure
@@ -156,7 +156,16 @@ PLOTS: tuple[Callable[[Json], Figure], ...] = (
 
 
 def _coloured(results: Json) -> list[tuple[Json, str]]:
-    return [(variant, COLOURS[i % len(COLOURS)]) for i, variant in enumerate(results["variants"])]
+    """Each variant, its name fit to be drawn, with its colour."""
+    return [
+        (variant | {"name": _literal(variant["name"])}, COLOURS[i % len(COLOURS)])
+        for i, variant in enumerate(results["variants"])
+    ]
+
+
+def _literal(text: str) -> str:
+    """Text in which matplotlib finds no formula."""
+    return text.replace("$", r"\$")
 
 
 def _grouped_bars(axes: Axes, results: Json, rows: Sequence[Sequence[Json]], key: str) -> None:
