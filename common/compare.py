@@ -11,21 +11,24 @@ a comparison that was cut off, or is repeated with one run more, computes what i
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import torch
 import tyro
 
 from common import labels as labels_module
 from common.cli import run
 from common.comparison import plots, report, results, timing
-from common.comparison.bootstrap import replicate
+from common.comparison.bootstrap import draw_trainings, replicate
 from common.comparison.entrants import check_data, load_runs, test_part, variants
 from common.comparison.glossary import describe
 from common.comparison.results import Json, Scored
@@ -75,14 +78,14 @@ class Config:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least {low}")
 
 
-def compare(config: Config) -> Json:
+def compare(config: Config, command: str) -> Json:
     """Compares, writes everything into `config.out`, and returns what results.json holds.
 
-    Raises UserError where runs and data do not belong together, where a disk refuses, and where a
-    batch does not fit the GPU.
+    command: how it was called, for the record. Raises UserError where runs and data do not belong
+    together, where a disk refuses, and where a batch does not fit the GPU.
     """
     try:
-        return _compare(config)
+        return _compare(config, command)
     except OSError as error:
         raise UserError(
             f"cannot write {error.filename or config.out}: {error.strerror or error}\n"
@@ -94,7 +97,7 @@ def compare(config: Config) -> Json:
         ) from error
 
 
-def _compare(config: Config) -> Json:
+def _compare(config: Config, command: str) -> Json:
     entered = load_runs(config.runs)
     labels = labels_module.load(config.data or Path(entered[0].data["root"]))
     fingerprint = labels_module.fingerprint(labels)
@@ -116,17 +119,25 @@ def _compare(config: Config) -> Json:
     resample = partial(
         replicate, groups=test["group"].tolist(), resamples=config.resamples, seed=config.seed
     )
-    entries, replicates = zip(*(results.variant(one, resample) for one in scored), strict=True)
-    images = [read_image(labels.path(name)) for name in names[:TIMED_IMAGES]]
+    entries, replicates = [], []
+    for number, one in enumerate(scored):
+        shares = draw_trainings(len(one.tallies), config.resamples, config.seed, number)
+        entry, drawn = results.variant(one, resample, shares)
+        entries.append(entry)
+        replicates.append(drawn)
+    nothing = results.baseline(tallies[0], resample)
+    sizes = results.sizes(tallies[0])
+    common_size = tallies[0].size == (sizes[0]["height"], sizes[0]["width"])
+    timed = np.flatnonzero(common_size.all(axis=1))[:TIMED_IMAGES]
     costs = timing.costs(
         [(one.contestants[0].segmenter, one.contestants[0].thresholds) for one in scored],
-        [image for image in images if image.shape == images[0].shape],
+        [read_image(labels.path(names[row])) for row in timed],
         precision,
         config.repeats,
     )
     whole = {
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": f"python -m common.compare {' '.join(map(str, config.runs))} --out {config.out}",
+        "command": command,
         "data": {
             "root": str(labels.root),
             "fingerprint": fingerprint,
@@ -134,14 +145,15 @@ def _compare(config: Config) -> Json:
             "clean_images": sum(not labels.classes(name) for name in names),
             "groups": test["group"].nunique(),
             "classes": list(range(1, labels.num_classes + 1)),
-            "height": images[0].shape[0],
-            "width": images[0].shape[1],
+            "sizes": sizes,
         },
         "machine": timing.machine(device) | {"precision": precision},
-        "baseline": results.baseline(tallies[0]),
+        "baseline": nothing.values,
         "metrics": describe(labels.num_classes),
         "variants": [entry | cost for entry, cost in zip(entries, costs, strict=True)],
-        "differences": results.differences(entries, replicates),
+        "differences": results.differences(entries, replicates, "scores"),
+        "differences_thresholded": results.differences(entries, replicates, "thresholded"),
+        "against_nothing": results.against_nothing(entries, replicates, nothing),
     }
     _write(whole, gallery(scored, labels, names), config, entered[0].options["wandb_group"])
     return whole
@@ -152,13 +164,20 @@ def _contestants(
 ) -> list[Contestant]:
     """Every run with its network on the device, its thresholds and a folder for its label maps."""
     result = []
-    for number, run_record in enumerate(entered):
+    folders: set[str] = set()
+    for run_record in entered:
         segmenter = Segmenter(run_record, device, precision)
         thresholds = ensure_thresholds(segmenter, labels, config.batch_size)
-        namesakes = sum(other.name == run_record.name for other in entered[:number])
-        folder = run_record.name + (f"-{namesakes + 1}" if namesakes else "")
+        folder = _free(run_record.name, folders)
+        folders.add(folder)
         result.append(Contestant(segmenter, thresholds, config.out / "predictions" / folder))
     return result
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """The name, with the first number behind it that makes it none of `taken`."""
+    numbered = (f"{name}-{number}" for number in count(2))
+    return next(candidate for candidate in chain([name], numbered) if candidate not in taken)
 
 
 def _write(whole: Json, shown: list[GalleryItem], config: Config, group: str) -> None:
@@ -175,9 +194,13 @@ def _write(whole: Json, shown: list[GalleryItem], config: Config, group: str) ->
 def main(argv: list[str] | None = None) -> int:
     """Compares, prints the table and where the page lies; returns the exit code."""
 
+    arguments = sys.argv[1:] if argv is None else argv
+
     def show(config: Config) -> None:
-        whole = compare(config)
+        whole = compare(config, f"python -m common.compare {shlex.join(arguments)}")
         print(report.summary(whole))
+        for warning in report.warnings(whole):
+            print(f"warning: {warning}")
         print(f"report: {(config.out / 'index.html').resolve()}")
 
     return run(show, Config, argv)

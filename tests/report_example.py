@@ -56,17 +56,22 @@ def results(seed: int = 0) -> dict:
         "command": "python -m common.compare runs/a runs/b runs/c --out report",
         "data": {
             "root": "data/synthetic", "fingerprint": "0f1e2d3c4b5a", "images": 1257,
-            "clean_images": 590, "groups": 903, "classes": list(CLASSES), "height": 256,
-            "width": 1600,
+            "clean_images": 590, "groups": 903, "classes": list(CLASSES),
+            "sizes": [{"height": 256, "width": 1600, "images": 1257}],
         },
         "machine": {"device": "cpu", "threads": 2, "precision": "fp32", "torch": "2.14.0"},
         "baseline": {key: floor.get(key, float("nan")) for key in metrics},
         "metrics": metrics,
         "variants": variants,
-        "differences": [
-            _difference(rng, a, b, metric)
-            for a, b in itertools.combinations(variants, 2)
-            for metric in metrics
+        "differences": _differences(rng, variants, metrics, "scores"),
+        "differences_thresholded": _differences(rng, variants, metrics, "thresholded"),
+        "against_nothing": [
+            _entry(
+                v["name"], "predicting nothing", key, v["scores"][key]["value"] - floor[key], 0.05
+            )
+            for v in variants
+            for key in metrics
+            if key in floor
         ],
     }  # fmt: skip
 
@@ -100,6 +105,7 @@ def _variant(
     return {
         "name": name, "variant": variant, "height": height, "width": width,
         "runs": [f"runs/{variant}-{seed}" for seed in range(2)], "seeds": 2,
+        "epochs": [{"done": 30, "planned": 30}] * 2,
         "parameters": parameters, "conv_layers": convs, "gflop": gflop,
         "latency": {
             "batch": 1, "median_ms": ms, "low_ms": ms * 0.96, "high_ms": ms * 1.09,
@@ -110,8 +116,15 @@ def _variant(
         },
         "peak_memory_mb": None,
         "scores": scores, "thresholded": thresholded,
-        "thresholds": {"probability": [0.5, 0.55, 0.6, 0.45], "area": [300, 0, 600, 900]},
+        "thresholds": {
+            "probability": [0.5, 0.55, 0.6, 0.45], "area": [300, 0, 600, 900],
+            "chosen_by": "Kaggle Dice on val",
+        },
         "size_recall": recalls,
+        "size_recall_thresholded": [
+            entry | {"recall": 0.9 * entry["recall"], "low": 0.9 * entry["low"]}
+            for entry in recalls
+        ],
         "calibration": [
             {"probability": p, "frequency": p ** (2 - skill), "pixels": int(9e6 * (1 - p) ** 3)}
             for p in probability.tolist()
@@ -136,11 +149,21 @@ def _interval(rng, value: float, spread: float) -> dict:
     return {"value": value, "low": max(low, 0.0), "high": min(high, 1.0)}
 
 
-def _difference(rng, a: dict, b: dict, metric: str) -> dict:
-    value = a["scores"][metric]["value"] - b["scores"][metric]["value"]
-    half = 0.02 * rng.uniform(0.9, 1.1)
+def _differences(rng, variants: list, metrics: dict, decision: str) -> list[dict]:
+    return [
+        _entry(
+            a["name"], b["name"], metric,
+            a[decision][metric]["value"] - b[decision][metric]["value"],
+            0.02 * rng.uniform(0.9, 1.1),
+        )
+        for a, b in itertools.combinations(variants, 2)
+        for metric in metrics
+    ]  # fmt: skip
+
+
+def _entry(a: str, b: str, metric: str, value: float, half: float) -> dict:
     return {
-        "a": a["name"], "b": b["name"], "metric": metric, "difference": value,
+        "a": a, "b": b, "metric": metric, "difference": value,
         "low": value - half, "high": value + half, "holds": bool(abs(value) > half),
     }  # fmt: skip
 

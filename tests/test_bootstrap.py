@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from common.comparison.bootstrap import draw_weights, interval, replicate
+from common.comparison.bootstrap import (
+    draw_trainings,
+    draw_weights,
+    interval,
+    over_trainings,
+    replicate,
+)
 
 RESAMPLES = 4000
 
@@ -73,11 +79,56 @@ def test_weights_draw_whole_groups_as_often_as_there_are_groups(monkeypatch):
     assert (other != weights).any()
 
 
-def test_undefined_replicates_are_left_out():
-    assert interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
+def test_few_undefined_replicates_are_left_out_and_many_leave_no_interval():
+    drawn = np.linspace(0, 1, 1000)
+    drawn[:50] = np.nan
+    assert interval(drawn) == pytest.approx(tuple(np.quantile(drawn[50:], [0.025, 0.975])))
+    drawn[50] = np.nan
+    assert np.isnan(interval(drawn)).all()
     assert np.isnan(interval(np.array([np.nan, np.nan]))).all()
 
 
-def test_one_group_has_no_spread():
-    drawn = replicate(mean_of(np.arange(5.0)), ["x"] * 5, 100)["mean"]
-    assert interval(drawn) == (2.0, 2.0)
+def test_a_class_that_one_group_shows_has_no_interval():
+    shown = np.arange(20) == 3
+    share = replicate(
+        lambda weights: {"share": np.divide(
+            weights @ shown, weights @ shown, out=np.full(len(weights), np.nan),
+            where=weights @ shown > 0,
+        )},
+        [str(i) for i in range(20)],
+        1000,
+    )["share"]  # fmt: skip
+    assert np.nanstd(share) == 0  # what was once an interval without width
+    assert np.isnan(interval(share)).all()
+
+
+@pytest.mark.parametrize(("groups", "measured"), [(1, False), (4, False), (5, True)])
+def test_few_groups_have_no_interval(groups, measured):
+    names = [str(i % groups) for i in range(20)]
+    drawn = replicate(mean_of(np.arange(20.0)), names, 200)["mean"]
+    low, high = interval(drawn)
+    assert (low < high) if measured else np.isnan([low, high]).all()
+
+
+def test_trainings_alike_on_every_image_still_scatter_as_the_mean_of_their_scores():
+    scores = np.array([0.5, 0.6, 0.9])
+    shares = draw_trainings(3, 20_000, seed=0, variant=0)
+    drawn = over_trainings(np.tile(scores, (20_000, 1)), shares)
+    assert drawn.var() == pytest.approx(scores.var(ddof=1) / 3, rel=0.05)
+    assert drawn.mean() == pytest.approx(scores.mean(), abs=0.005)
+    assert interval(drawn) == pytest.approx((0.5, 0.9))
+
+
+def test_trainings_are_drawn_by_seed_for_each_variant_by_itself():
+    shares = draw_trainings(4, 500, seed=3, variant=1)
+    assert shares.sum(axis=1) == pytest.approx(np.ones(500))
+    assert (shares == draw_trainings(4, 500, seed=3, variant=1)).all()
+    for other in (draw_trainings(4, 500, seed=3, variant=2), draw_trainings(4, 500, 4, 1)):
+        assert abs(np.corrcoef(shares[:, 0], other[:, 0])[0, 1]) < 0.2
+    assert (draw_trainings(1, 5, seed=0, variant=0) == 1).all()
+
+
+def test_a_figure_is_undefined_only_where_a_training_that_was_drawn_is():
+    values = np.array([[[1.0, 2.0], [np.nan, 4.0]]] * 2)  # (resamples, trainings, figures)
+    mean = over_trainings(values, np.array([[1.0, 0.0], [0.5, 0.5]]))
+    assert mean == pytest.approx(np.array([[1, 2], [np.nan, 3]]), nan_ok=True)

@@ -1,21 +1,24 @@
 """The comparison from the command line: right figures, whole outputs, refusals in words."""
 
 import json
+import shlex
 import shutil
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from common import rle
 from common.compare import main
 from common.comparison import plots, timing
 from common.evaluate import read_prediction
-from common.labels import load
+from common.labels import load, read_image
 from common.metrics import baselines, confusion, scores
 from common.page.text import without_nan
 from common.thresholds import Thresholds
-from tests import report_example
+from tests import report_example, tiny
 
 
 def derived(run, folder, noise=0.0, **options):
@@ -163,7 +166,7 @@ def test_differences_are_those_of_the_figures_and_hold_away_from_zero(results):
 def test_intervals_hold_the_figures(results):
     for variant in results["variants"]:
         for metric, score in variant["scores"].items():
-            if score["value"] is not None and "auroc" not in metric:
+            if None not in (score["value"], score["low"]) and "auroc" not in metric:
                 slack = 1e-9
                 assert score["low"] - slack <= score["value"] <= score["high"] + slack, metric
 
@@ -198,6 +201,98 @@ def test_again_gives_the_same_figures_without_the_networks(
     assert str(report / "index.html") in said
 
 
+def test_figures_with_thresholds_have_differences_of_their_own(results):
+    a, b = (variant["thresholded"] for variant in results["variants"])
+    plain = {entry["metric"]: entry for entry in results["differences"]}
+    assert results["differences_thresholded"]
+    for entry in results["differences_thresholded"]:
+        metric = entry["metric"]
+        assert entry["difference"] == pytest.approx(a[metric]["value"] - b[metric]["value"])
+    assert any(entry != plain.get(entry["metric"]) for entry in results["differences_thresholded"])
+
+
+def test_every_variant_is_compared_with_predicting_nothing_in_pairs(results):
+    found = {(entry["a"], entry["metric"]): entry for entry in results["against_nothing"]}
+    for variant in results["variants"]:
+        entry = found[variant["name"], "dice_mean"]
+        score = variant["scores"]["dice_mean"]
+        assert results["baseline"]["dice_mean"] == 0
+        # Against a constant the difference has the interval of the figure itself.
+        assert [entry[key] for key in ("difference", "low", "high")] == pytest.approx(
+            [score[key] for key in ("value", "low", "high")]
+        )
+        kaggle, alone = found[variant["name"], "kaggle_dice"], variant["scores"]["kaggle_dice"]
+        paired = kaggle["high"] - kaggle["low"]
+        assert paired != pytest.approx(alone["high"] - alone["low"])
+
+
+def test_the_epochs_of_every_training_are_recorded(results, three_runs, tmp_path, capsys):
+    assert [variant["epochs"] for variant in results["variants"]] == [
+        [{"done": 2, "planned": 2}] * 2,
+        [{"done": 2, "planned": 2}],
+    ]
+    half = derived(three_runs[2], tmp_path / "half", epochs=5)
+    assert compare([half], tmp_path / "report") == 0
+    assert "half was trained for 2 of 5 epochs" in capsys.readouterr().out
+
+
+def test_the_recorded_command_is_the_one_that_was_given(three_runs, tmp_path):
+    out = tmp_path / "my report"
+    assert compare(three_runs[2:], out, "--seed", "3") == 0
+    command = json.loads((out / "results.json").read_text())["command"]
+    assert command.startswith(f"python -m common.compare {three_runs[2]} --out '{out}' ")
+    assert shlex.split(command)[-4:] == ["--seed", "3", "--wandb", "disabled"]
+
+
+@pytest.fixture
+def mixed(tmp_path):
+    """A run on strips of two sizes, the smaller ones fewer."""
+    root = tiny.make_data(tmp_path / "data")
+    before = load(root)
+    rows = ["ImageId,ClassId,EncodedPixels"]
+    for number, name in enumerate(before.images):
+        image = read_image(before.path(name))
+        truth = before.label_map(name, image.shape)
+        width = 320 if number % 3 else 240
+        cv2.imwrite(str(before.path(name)), image[:, :width])
+        for k in np.unique(truth[:, :width][truth[:, :width] > 0]):
+            rows.append(f"{name},{k},{rle.encode((truth[:, :width] == k).astype(np.uint8))}")
+    (root / "train.csv").write_text("\n".join(rows))
+    run = tiny.make_run(tmp_path / "run", root, (32, 96))
+    parts = ["test"] * 6 + ["val"] * 4 + ["train"] * (len(before.images) - 10)
+    split = pd.DataFrame({"image": before.images, "split": parts, "group": before.images})
+    split.to_csv(run / "split.csv", index=False)
+    config = json.loads((run / "config.json").read_text())
+    config["options"] |= {"seed": 0, "epochs": 1, "wandb_group": "group"}
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "metrics.csv").write_text("epoch,train/loss,val/loss,val/dice_mean\n0,1,1,0.5\n")
+    return run, load(root)
+
+
+def test_images_of_mixed_sizes_are_scored_each_at_its_own(mixed, tmp_path):
+    run, labels = mixed
+    out = tmp_path / "report"
+    assert compare([run], out) == 0
+    split = pd.read_csv(run / "split.csv")
+    names = sorted(split.loc[split["split"] == "test", "image"])
+    shapes = [read_image(labels.path(name)).shape for name in names]
+    results = json.loads((out / "results.json").read_text())
+    said = {(s["height"], s["width"]): s["images"] for s in results["data"]["sizes"]}
+    assert said == {shape: shapes.count(shape) for shape in set(shapes)}
+    assert len(said) == 2
+    assert results["data"]["sizes"][0]["images"] == max(said.values())
+
+    matrices = []
+    for name, shape in zip(names, shapes, strict=True):
+        label_map = read_prediction(out / "predictions" / "run" / f"{name}.png")
+        assert label_map.shape == shape
+        matrices.append(confusion(label_map[None], labels.label_map(name, shape)[None]))
+    expected = scores(torch.cat(matrices))
+    (variant,) = results["variants"]
+    for metric in ("dice_mean", "kaggle_dice", "accuracy"):
+        assert variant["thresholded"][metric]["value"] == pytest.approx(expected[metric]), metric
+
+
 def test_one_run_alone_can_be_compared_with_nothing(three_runs, tmp_path):
     assert compare(three_runs[2:], tmp_path / "report") == 0
     results = json.loads((tmp_path / "report" / "results.json").read_text())
@@ -208,8 +303,14 @@ def test_one_run_alone_can_be_compared_with_nothing(three_runs, tmp_path):
 def test_runs_of_one_name_keep_their_label_maps_apart(three_runs, tmp_path):
     other = derived(three_runs[0], tmp_path / "first", noise=0.2, seed=9)
     assert compare([three_runs[0], other], tmp_path / "report") == 0
-    folders = sorted(path.name for path in (tmp_path / "report" / "predictions").iterdir())
-    assert folders == ["first", "first-2"]
+    third = derived(three_runs[0], tmp_path / "first-2", noise=0.2, seed=10)
+    assert compare([three_runs[0], other, third], tmp_path / "numbered") == 0
+    for out, expected in {
+        "report": ["first", "first-2"],
+        "numbered": ["first", "first-2", "first-2-2"],
+    }.items():
+        folders = (tmp_path / out / "predictions").iterdir()
+        assert sorted(path.name for path in folders) == expected
 
 
 def refused(capsys, code):

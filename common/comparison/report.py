@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from common.comparison.bootstrap import LEAST_GROUPS, MOST_UNDEFINED
 from common.comparison.tally import FOUND
 
 Json = dict[str, Any]
@@ -18,11 +19,14 @@ COSTS = ("parameters", "conv_layers", "gflop", "peak_memory_mb")
 def table(results: Json) -> pd.DataFrame:
     """A row a variant and, first, the empty prediction; every figure with its interval.
 
-    Columns of the figures with thresholds end in `_thresholded`.
+    Columns of the figures with thresholds end in `_thresholded`; epochs are those of the training
+    with the fewest.
     """
     rows = [{"name": "empty prediction", **results["baseline"]}]
     for variant in results["variants"]:
         row = {key: variant[key] for key in ("name", "variant", "seeds", "height", "width", *COSTS)}
+        fewest = min(variant["epochs"], key=lambda epochs: epochs["done"])
+        row |= {f"epochs_{key}": value for key, value in fewest.items()}
         row |= {f"latency_{key}": value for key, value in variant["latency"].items()}
         row |= {f"throughput_{key}": value for key, value in variant["throughput"].items()}
         for suffix, scores in (("", variant["scores"]), ("_thresholded", variant["thresholded"])):
@@ -30,6 +34,11 @@ def table(results: Json) -> pd.DataFrame:
                 row[f"{metric}{suffix}"] = score["value"]
                 for bound in ("low", "high", "seed_std"):
                     row[f"{metric}_{bound}{suffix}"] = score[bound]
+            for entry in _all_classes(variant[f"size_recall{suffix}"]):
+                ends = "up" if entry["high_px"] is None else f"to_{entry['high_px'] - 1}"
+                key = f"recall_{entry['low_px']}_{ends}_px"
+                row[f"{key}{suffix}"] = entry["recall"]
+                row |= {f"{key}_{bound}{suffix}": entry[bound] for bound in ("low", "high")}
         rows.append(row)
     order = max(rows, key=len)
     return pd.DataFrame(rows)[list(order)]
@@ -48,18 +57,29 @@ def summary(results: Json) -> str:
     return table.to_string(index=False)
 
 
+def warnings(results: Json) -> list[str]:
+    """What makes the comparison less fair than it looks, a sentence each."""
+    return [
+        f"{variant['name']}: {run} was trained for {epochs['done']} of {epochs['planned']} epochs."
+        for variant in results["variants"]
+        for run, epochs in zip(variant["runs"], variant["epochs"], strict=True)
+        if epochs["done"] < epochs["planned"]
+    ]
+
+
 def headline_table(results: Json) -> str:
     """The main figures as a Markdown table."""
     titles = [results["metrics"][metric]["title"] for metric in HEADLINES]
-    head = ["", "size", "parameters", "conv layers", "GFLOP", "ms", "images/s", "MiB", *titles]
-    head.append("false alarms")
+    head = ["", "size", "epochs", "parameters", "conv layers", "GFLOP", "ms", "images/s", "MiB"]
+    head += [*titles, "false alarms"]
     shown = (*HEADLINES, "false_alarms_per_clean_image")
-    rows = [["predicting nothing", *[""] * 7, *(_plain(results["baseline"][m]) for m in shown)]]
+    rows = [["predicting nothing", *[""] * 8, *(_plain(results["baseline"][m]) for m in shown)]]
     for variant in results["variants"]:
         rows.append(
             [
                 variant["name"],
                 f"{variant['height']}x{variant['width']}",
+                ", ".join(dict.fromkeys(map(_epochs, variant["epochs"]))),
                 f"{variant['parameters'] / 1e6:.2f} M",
                 str(variant["conv_layers"]),
                 f"{variant['gflop']:.2f}",
@@ -69,7 +89,7 @@ def headline_table(results: Json) -> str:
                 *(_with_interval(variant["scores"][metric]) for metric in shown),
             ]
         )
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def markdown(results: Json) -> str:
@@ -79,29 +99,39 @@ def markdown(results: Json) -> str:
     parts = [
         "# Comparison",
         f"{data['images']} test images ({data['clean_images']} clean) in {data['groups']} groups, "
-        f"scored at their own size, {data['height']}x{data['width']}. {machine['device']}, "
-        f"{machine['threads']} threads, {machine['precision']}, PyTorch {machine['torch']}. "
-        "In brackets the 95 % bootstrap interval over groups of images; it leaves out the scatter "
-        f"between trainings, whose standard deviation follows ±. Trainings averaged: {seeds}.",
+        f"scored at their own size, {_sizes(data['sizes'])}. {machine['device']}, "
+        f"{machine['threads']} threads, {machine['precision']}, PyTorch {machine['torch']}.",
+        f"Trainings averaged: {seeds}; ± is their standard deviation. In brackets the 95 % "
+        "bootstrap interval: groups of images are drawn with replacement and, where a variant has "
+        "several trainings, these too. With one training it leaves out how another seed would have "
+        "come out; with two or three it is a rough guess at that. [–, –]: not measured, since "
+        f"there are fewer than {LEAST_GROUPS} groups or the figure is undefined in more than "
+        f"{MOST_UNDEFINED:.0%} of the resamples.",
+        *(f"**Not trained to the end.** {warning}" for warning in warnings(results)),
         headline_table(results),
         "ms: median latency at batch 1, image in to label map out, decoding left out; images/s: at "
-        "the best batch size; MiB: peak memory at batch 1; GFLOP: a multiply-add counts as two.",
+        "the best batch size; MiB: peak memory at batch 1; GFLOP: a multiply-add counts as two."
+        + (f" Timed on images of {_size(data['sizes'][0])}." if len(data["sizes"]) > 1 else ""),
         "## Differences",
-        _markdown(["", "difference", "holds"], _differences(results)),
+        "Each pixel given its most probable class.",
+        _differences(results, "differences"),
         "## By class",
         _by_class(results, "scores"),
         "## With thresholds",
-        "Probability and least area (pixels) of each class were chosen on the val part, for each "
-        "training by itself; those of the first are shown.",
+        "Probability and least area (pixels) of each class are each training's own; those of the "
+        "first are shown.",
         _thresholded(results),
+        _differences(results, "differences_thresholded"),
         _by_class(results, "thresholded"),
         "## Recall by defect size",
         f"Share of connected components of the truth of which at least {FOUND:.0%} of the pixels "
-        "carry their class in the prediction, by size in pixels.",
-        _size_recall(results),
+        "carry their class in the prediction, by size in pixels. Most probable class, then with "
+        "thresholds.",
+        _size_recall(results, "size_recall"),
+        _size_recall(results, "size_recall_thresholded"),
         "## As the reference counts",
         results["metrics"]["reference_dice"]["explanation"].split(":")[0] + ".",
-        _markdown(
+        markdown_table(
             ["", *(results["metrics"][metric]["title"] for metric in REFERENCE)],
             [
                 [v["name"], *(_with_interval(v["scores"][metric]) for metric in REFERENCE)]
@@ -116,16 +146,24 @@ def markdown(results: Json) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _differences(results: Json) -> list[list[str]]:
-    return [
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table; what a cell holds stays in it."""
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in (head, *rows)]
+    lines.insert(1, ["---"] * len(head))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _differences(results: Json, kind: str) -> str:
+    rows = [
         [
             f"{entry['a']} − {entry['b']}: {results['metrics'][entry['metric']]['title']}",
             f"{entry['difference']:+.3f} [{entry['low']:+.3f}, {entry['high']:+.3f}]",
             "yes" if entry["holds"] else "no",
         ]
-        for entry in results["differences"]
+        for entry in results[kind]
         if entry["metric"] in HEADLINES
     ]
+    return markdown_table(["", "difference", "holds"], rows) if rows else "None was measured."
 
 
 def _by_class(results: Json, decision: str) -> str:
@@ -137,37 +175,39 @@ def _by_class(results: Json, decision: str) -> str:
         for v in results["variants"]
         for k in results["data"]["classes"]
     ]
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def _thresholded(results: Json) -> str:
     shown = (*HEADLINES, "false_alarms_per_clean_image")
-    head = ["", "probability", "least area", *(results["metrics"][m]["title"] for m in shown)]
+    head = ["", "chosen by", "probability", "least area"]
+    head += [results["metrics"][metric]["title"] for metric in shown]
     rows = [
         [
             v["name"],
+            v["thresholds"]["chosen_by"],
             ", ".join(f"{p:g}" for p in v["thresholds"]["probability"]),
             ", ".join(str(area) for area in v["thresholds"]["area"]),
             *(_with_interval(v["thresholded"][metric]) for metric in shown),
         ]
         for v in results["variants"]
     ]
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
-def _size_recall(results: Json) -> str:
-    bins = [row for row in results["variants"][0]["size_recall"] if row["class"] is None]
-    head = ["", "class", *(f"{_size(row)}" for row in bins)]
+def _size_recall(results: Json, kind: str) -> str:
+    bins = _all_classes(results["variants"][0][kind])
+    head = ["", "class", *(_range(row) for row in bins)]
     rows = []
     for variant in results["variants"]:
         for k in (None, *results["data"]["classes"]):
-            cells = [row for row in variant["size_recall"] if row["class"] == k]
+            cells = [row for row in variant[kind] if row["class"] == k]
             shown = [
                 f"{_plain(row['recall'], 2)} of {row['count']}" if row["count"] else "–"
                 for row in cells
             ]
             rows.append([variant["name"], "all" if k is None else str(k), *shown])
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def _time(results: Json) -> str:
@@ -186,7 +226,7 @@ def _time(results: Json) -> str:
                 str(most["batch"]),
             ]
         )
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def _explanations(results: Json) -> Iterable[str]:
@@ -199,7 +239,27 @@ def _explanations(results: Json) -> Iterable[str]:
             yield f"- **{about['title'].split(',')[0]} of a class**: {about['explanation']}"
 
 
-def _size(row: Json) -> str:
+def _all_classes(size_recall: Sequence[Json]) -> list[Json]:
+    return [row for row in size_recall if row["class"] is None]
+
+
+def _epochs(epochs: Json) -> str:
+    of = f" of {epochs['planned']}" if epochs["done"] < epochs["planned"] else ""
+    return f"{epochs['done']}{of}"
+
+
+def _sizes(sizes: Sequence[Json]) -> str:
+    """The images' sizes; where there are several, with the number of images of each."""
+    if len(sizes) == 1:
+        return _size(sizes[0])
+    return ", ".join(f"{_size(size)} ({size['images']} images)" for size in sizes)
+
+
+def _size(size: Json) -> str:
+    return f"{size['height']}x{size['width']}"
+
+
+def _range(row: Json) -> str:
     if row["high_px"] is None:
         return f"≥ {row['low_px']:,}"
     return f"{row['low_px']:,}–{row['high_px'] - 1:,}"
@@ -215,8 +275,3 @@ def _with_interval(score: Json) -> str:
 
 def _plain(value: float | None, digits: int = 3) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
-
-
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -6,14 +6,14 @@ Undefined figures (the Dice of a class that does not occur) are None.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from common.comparison.bootstrap import Statistic, interval
+from common.comparison.bootstrap import Statistic, interval, over_trainings
 from common.comparison.scorecard import empty, figures, size_bins, size_recall
 from common.comparison.tally import Tally
 from common.evaluate import Contestant
@@ -22,6 +22,8 @@ from common.runs import Run
 Json = dict[str, Any]
 Replicates = dict[str, np.ndarray]
 Resample = Callable[[Statistic], Replicates]
+Measured = tuple[str, dict[str, float | None], Replicates]  # a name, its figures, its replicates
+NOTHING = "predicting nothing"
 CURVES = {"train_loss": "train/loss", "val_loss": "val/loss", "val_dice_mean": "val/dice_mean"}
 
 
@@ -38,73 +40,122 @@ class Scored:
         return [contestant.segmenter.run for contestant in self.contestants]
 
 
-def variant(scored: Scored, resample: Resample) -> tuple[Json, Replicates]:
-    """A variant's entry in the results, and the replicates of its scores for differences.
+@dataclass(frozen=True)
+class Baseline:
+    """Figures of predicting nothing, and their replicates."""
+
+    values: dict[str, float | None]
+    replicates: Replicates
+
+
+def variant(
+    scored: Scored, resample: Resample, shares: np.ndarray
+) -> tuple[Json, dict[str, Replicates]]:
+    """A variant's entry in the results; and the replicates of its figures, for differences.
 
     resample: `bootstrap.replicate` with groups, number and seed filled in, the same ones for all
-    variants: that is what pairs them.
+    variants: that is what pairs them. shares: the variant's own `bootstrap.draw_trainings`. The
+    replicates are under the keys of the entry that hold their figures, "scores" and "thresholded".
     """
     first = scored.runs[0]
-    scores, replicates = _scores(scored.tallies, resample, thresholded=False)
-    thresholded, _ = _scores(scored.tallies, resample, thresholded=True)
+    drawn = (scored.tallies, resample, shares)
+    scores, replicates = _scores(*drawn, thresholded=False)
+    thresholded, replicates_thresholded = _scores(*drawn, thresholded=True)
     entry = {
         "name": scored.name,
         "variant": first.variant,
         "runs": [str(run.path) for run in scored.runs],
         "seeds": len(scored.runs),
+        "epochs": [_epochs(run) for run in scored.runs],
         "height": first.size[0],
         "width": first.size[1],
         "scores": scores,
         "thresholded": thresholded,
         "thresholds": asdict(scored.contestants[0].thresholds),
-        "size_recall": _size_recall(scored.tallies, resample),
+        "size_recall": _size_recall(*drawn, thresholded=False),
+        "size_recall_thresholded": _size_recall(*drawn, thresholded=True),
         "calibration": _calibration(scored.tallies),
         "curves": [_curves(run) for run in scored.runs],
     }
-    return entry, replicates
+    return entry, {"scores": replicates, "thresholded": replicates_thresholded}
 
 
-def differences(entries: Sequence[Json], replicates: Sequence[Replicates]) -> list[Json]:
+def differences(
+    entries: Sequence[Json], replicates: Sequence[dict[str, Replicates]], decision: str
+) -> list[Json]:
     """Every metric's difference a - b between every two variants, with its paired interval.
 
-    It holds where the interval excludes 0.
+    It holds where the interval excludes 0; what has no interval is left out. decision: "scores"
+    or "thresholded".
     """
-    result = []
-    for (a, of_a), (b, of_b) in combinations(zip(entries, replicates, strict=True), 2):
-        for metric in of_a:
-            low, high = interval(of_a[metric] - of_b[metric])
-            values = a["scores"][metric]["value"], b["scores"][metric]["value"]
-            if None in values or math.isnan(low):
-                continue
-            result.append(
-                {
-                    "a": a["name"],
-                    "b": b["name"],
-                    "metric": metric,
-                    "difference": values[0] - values[1],
-                    "low": low,
-                    "high": high,
-                    "holds": low > 0 or high < 0,
-                }
-            )
-    return result
+    measured = [
+        (entry["name"], _values(entry[decision]), drawn[decision])
+        for entry, drawn in zip(entries, replicates, strict=True)
+    ]
+    return [found for a, b in combinations(measured, 2) for found in _differences(a, b)]
 
 
-def baseline(tally: Tally) -> dict[str, float | None]:
-    """What predicting nothing scores on the same images."""
-    return {name: _number(value[0]) for name, value in figures(empty(tally)).items()}
+def against_nothing(
+    entries: Sequence[Json], replicates: Sequence[dict[str, Replicates]], nothing: Baseline
+) -> list[Json]:
+    """The differences, as of `differences`, of each variant (a) to predicting nothing (b)."""
+    b = (NOTHING, nothing.values, nothing.replicates)
+    return [
+        found
+        for entry, drawn in zip(entries, replicates, strict=True)
+        for found in _differences((entry["name"], _values(entry["scores"]), drawn["scores"]), b)
+    ]
+
+
+def baseline(tally: Tally, resample: Resample) -> Baseline:
+    """What predicting nothing scores on the same images and resamples."""
+    nothing = empty(tally)
+    values = {name: _number(value[0]) for name, value in figures(nothing).items()}
+    return Baseline(values, resample(lambda weights: figures(nothing, weights)))
+
+
+def sizes(tally: Tally) -> list[Json]:
+    """The images' sizes, the commonest first, with the number of images of each."""
+    found, counts = np.unique(tally.size, axis=0, return_counts=True)
+    rows = [
+        {"height": height, "width": width, "images": images}
+        for (height, width), images in zip(found.tolist(), counts.tolist(), strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row["images"])
+
+
+def _values(scores: dict[str, Json]) -> dict[str, float | None]:
+    return {metric: score["value"] for metric, score in scores.items()}
+
+
+def _differences(a: Measured, b: Measured) -> Iterator[Json]:
+    (name_a, values_a, drawn_a), (name_b, values_b, drawn_b) = a, b
+    for metric, replicates in drawn_a.items():
+        low, high = interval(replicates - drawn_b[metric])
+        if None in (values_a[metric], values_b[metric]) or math.isnan(low):
+            continue
+        yield {
+            "a": name_a,
+            "b": name_b,
+            "metric": metric,
+            "difference": values_a[metric] - values_b[metric],
+            "low": low,
+            "high": high,
+            "holds": low > 0 or high < 0,
+        }
 
 
 def _scores(
-    tallies: Sequence[Tally], resample: Resample, thresholded: bool
+    tallies: Sequence[Tally], resample: Resample, shares: np.ndarray, thresholded: bool
 ) -> tuple[dict[str, Json], Replicates]:
     """Each metric's mean over seeds with its interval, and the replicates of that mean."""
 
-    def mean_over_seeds(weights: np.ndarray) -> Replicates:
+    def of_each(weights: np.ndarray) -> Replicates:
         seeds = [figures(tally, weights, thresholded) for tally in tallies]
-        return {metric: np.mean([seed[metric] for seed in seeds], axis=0) for metric in seeds[0]}
+        return {metric: np.stack([seed[metric] for seed in seeds], 1) for metric in seeds[0]}
 
-    replicates = resample(mean_over_seeds)
+    drawn_of_each = resample(of_each).items()
+    replicates = {metric: over_trainings(values, shares) for metric, values in drawn_of_each}
     seeds = [figures(tally, None, thresholded) for tally in tallies]
     scores = {}
     for metric, drawn in replicates.items():
@@ -119,14 +170,16 @@ def _scores(
     return scores, replicates
 
 
-def _size_recall(tallies: Sequence[Tally], resample: Resample) -> list[Json]:
+def _size_recall(
+    tallies: Sequence[Tally], resample: Resample, shares: np.ndarray, thresholded: bool
+) -> list[Json]:
     """Recall of truth components by size: all classes together (class None), then each class."""
 
-    def recalls(weights: np.ndarray | None) -> np.ndarray:
-        return np.mean([size_recall(tally, weights) for tally in tallies], axis=0)
+    def of_each(weights: np.ndarray | None) -> np.ndarray:
+        return np.stack([size_recall(tally, weights, thresholded) for tally in tallies], axis=1)
 
-    values = recalls(None)[0]
-    drawn = resample(lambda weights: {"recall": recalls(weights)})["recall"]
+    values = of_each(None)[0].mean(axis=0)
+    drawn = over_trainings(resample(lambda weights: {"": of_each(weights)})[""], shares)
     by_class = tallies[0].components.sum(axis=0)
     counts = np.concatenate([by_class.sum(axis=0, keepdims=True), by_class])
     rows = []
@@ -162,6 +215,10 @@ def _curves(run: Run) -> Json:
     metrics = run.metrics()
     columns = {name: [_number(x) for x in metrics[key]] for name, key in CURVES.items()}
     return {"run": run.name, "epoch": (metrics["epoch"] + 1).tolist(), **columns}
+
+
+def _epochs(run: Run) -> Json:
+    return {"done": len(run.metrics()), "planned": run.options["epochs"]}
 
 
 def _number(value: float) -> float | None:

@@ -11,7 +11,8 @@ from common.page.svg import colour
 from common.page.text import amount, interval, names, score, signed, times
 
 # In the order in which a reader should judge by them: the first that was measured is shown first.
-HEADLINES = ("dice_positive_macro", "dice_positive", "dice_mean", "iou_mean", "kaggle_dice")
+# Positive Dice does not see what is invented on images without the class, so it cannot lead.
+HEADLINES = ("dice_mean", "dice_positive_macro", "dice_positive", "iou_mean", "kaggle_dice")
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Row:
     """One variant in the ranking: its place in results, score, interval and distance to the best.
 
     versus is None for the best itself, and where the difference was not measured; tied: it is not
-    shown to differ from the best.
+    shown to differ from the best. seeds: how many trainings the score is the mean of.
     """
 
     index: int
@@ -55,6 +56,7 @@ class Row:
     latency: float | None
     versus: Difference | None
     tied: bool
+    seeds: int
 
 
 @dataclass(frozen=True)
@@ -80,10 +82,15 @@ def judged_by(results: dict) -> list[str]:
     return sorted(chosen, key=lambda m: HEADLINES.index(m) if m in HEADLINES else len(HEADLINES))
 
 
-def difference(results: dict, a: str, b: str, metric: str) -> Difference | None:
-    """a - b as measured, in whichever order the results hold the pair."""
+def difference(
+    results: dict, a: str, b: str, metric: str, kind: str = "differences"
+) -> Difference | None:
+    """a - b as measured, in whichever order the results hold the pair.
+
+    kind: the results' list to look in, "differences" or "differences_thresholded".
+    """
     higher = results["metrics"][metric]["better"] != "lower"
-    for entry in results["differences"]:
+    for entry in results[kind]:
         if entry["metric"] != metric or entry["difference"] is None:
             continue
         if {entry["a"], entry["b"]} != {a, b}:
@@ -100,9 +107,10 @@ def answer(results: dict, metric: str) -> Answer:
     about = results["metrics"][metric]
     rows = _ranking(results, metric, about["better"])
     baseline = results["baseline"].get(metric)
-    sentences = _sentences(rows, about, baseline) if rows[0].value is not None else []
-    if not sentences:
+    if rows[0].value is None:
         sentences = [Markup("{} is not defined on these test images.").format(about["title"])]
+    else:
+        sentences = _sentences(rows, about) + _against_nothing(results, metric, baseline)
     return Answer(metric, about["title"], about["better"], rows, baseline, sentences)
 
 
@@ -133,12 +141,13 @@ def _ranking(results: dict, metric: str, better: str) -> list[Row]:
                 latency=(variant.get("latency") or {}).get("median_ms"),
                 versus=versus,
                 tied=value is not None and bool(rows) and not (versus and versus.holds),
+                seeds=variant["seeds"],
             )
         )
     return rows
 
 
-def _sentences(rows: list[Row], about: dict[str, Any], baseline: float | None) -> list[Markup]:
+def _sentences(rows: list[Row], about: dict[str, Any]) -> list[Markup]:
     best, *others = [row for row in rows if row.value is not None]
     tied = [row for row in others if row.tied]
     bold = {row.index: label(row.index, row.name) for row in rows}
@@ -147,8 +156,14 @@ def _sentences(rows: list[Row], about: dict[str, Any], baseline: float | None) -
         found = [Markup("Only {} was compared: {}.").format(bold[best.index], level)]
     elif not tied:
         found = [
-            Markup("{} is best: {}. It leads {}, next in line, by {}: the lead holds.").format(
-                bold[best.index], level, bold[others[0].index], _lead(others[0], about)
+            Markup("{} is best: {}. It leads {}, next in line, by {}: the lead {}.").format(
+                bold[best.index],
+                level,
+                bold[others[0].index],
+                _lead(others[0], about),
+                "holds between these trainings; other seeds were not tried"
+                if min(best.seeds, others[0].seeds) == 1
+                else "holds",
             )
         ]
     else:
@@ -164,7 +179,7 @@ def _sentences(rows: list[Row], about: dict[str, Any], baseline: float | None) -
                 why if tested else "the difference was not measured",
             )
         ]
-    return found + _speed(best, others, about, bold) + _against_nothing(rows, about, baseline)
+    return found + _speed(best, others, about, bold)
 
 
 def _lead(row: Row, about: dict[str, Any]) -> str:
@@ -203,10 +218,13 @@ def _pace(row: Row, best: Row) -> str:
     return f"{amount(row.latency)} ms an image, {faster} times as fast as {best.name}"
 
 
-def _against_nothing(rows: list[Row], about: dict, baseline: float | None) -> list[Markup]:
+def _against_nothing(results: dict, metric: str, baseline: float | None) -> list[Markup]:
     """A warning where predicting nothing, which needs no network, is not shown to be worse."""
-    floors = [row.value if row.low is None else row.low for row in rows if row.value is not None]
-    if baseline is None or about["better"] == "lower" or max(floors) > baseline:
+    beaten = any(
+        entry["metric"] == metric and entry["holds"] and entry["difference"] > 0
+        for entry in results["against_nothing"]
+    )
+    if baseline is None or results["metrics"][metric]["better"] == "lower" or beaten:
         return []
     warning = "Predicting nothing at all scores {}: no variant is shown to do better."
     return [Markup(warning).format(score(baseline))]

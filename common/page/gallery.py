@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
+
+from common.page import text as page_text
 
 LONGEST_SIDE = 1600
 QUALITIES = (80, 60, 40, 20)
@@ -33,13 +36,20 @@ class GalleryItem:
 def pack(items: list[GalleryItem], variants: list[str], budget: int) -> list[dict[str, Any]]:
     """The gallery as JSON values; lists run in the order of `variants`, None where one has no part.
 
-    Label maps are packed without loss. Images share what they leave of `budget` (characters of
-    the page): each takes the best picture that fits its share.
+    Label maps are packed without loss. Where they and the figures would take more than half of
+    `budget` (characters of the page), the last items are left out. Images share what they leave:
+    each takes the best picture that fits its share.
     """
-    packed = [_pack_labels(item, variants) for item in items]
-    taken = sum(len(text or "") for entry in packed for text in [entry["truth"], *entry["maps"]])
-    share = (budget - taken) * 3 // 4 // max(len(items), 1)
-    for item, entry in zip(items, packed, strict=True):
+    packed, taken = [], 0
+    for item in items:
+        entry = page_text.without_nan(_pack_labels(item, variants))
+        size = len(json.dumps(entry))
+        if taken + size > budget // 2:
+            break
+        packed.append(entry)
+        taken += size
+    share = (budget - taken) * 3 // 4 // max(len(packed), 1)
+    for item, entry in zip(items, packed, strict=False):
         entry["image"] = _base64(encode_image(_shrink(item.image, cv2.INTER_AREA), share))
     return packed
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from functools import partial
 from pathlib import Path
 
 import jinja2
@@ -22,22 +23,24 @@ from common.page.gallery import GalleryItem, pack
 __all__ = ["GalleryItem", "write_page"]
 
 TEMPLATES = Path(__file__).parent / "templates"
-GALLERY_BUDGET = 9_000_000  # characters; the rest of a page is well under 1 MB
+PAGE_BUDGET = 9_800_000  # bytes: mail and review tools refuse files of 10 MB
 
 
 def write_page(results: dict, gallery: list[GalleryItem], path: Path) -> None:
     """Writes the page of a comparison to `path`, whole or not at all.
 
     results: as `common.compare` writes it to results.json; NaN and None both mean that a figure is
-    not defined. gallery: the test images to show, in any order. The page fetches nothing and, by
-    its content security policy, could not. Raises OSError where `path` cannot be written.
+    not defined. gallery: the test images to show, the most telling first: those that do not fit
+    are left out, and the page says how many. The page fetches nothing and, by its content security
+    policy, could not. Raises OSError where `path` cannot be written.
     """
     results = page_text.without_nan(results)
     names = [variant["name"] for variant in results["variants"]]
     metrics = page_answer.judged_by(results)
     columns = page_table.columns(results)
     script = "\n".join(map(_source, ("page.js", "paint.js", "gallery.js")))
-    page = _environment().get_template("page.html").render(
+    render = partial(
+        _environment().get_template("page.html").render,
         results=results,
         names=names,
         answers=[page_answer.answer(results, metric) for metric in metrics],
@@ -53,16 +56,14 @@ def write_page(results: dict, gallery: list[GalleryItem], path: Path) -> None:
         has_thresholds=any(variant.get("thresholded") for variant in results["variants"]),
         glossary=_glossary(columns),
         figures=page_charts.figures(results, metrics),
-        gallery={
-            "names": names,
-            "palette": PALETTE,
-            "items": page_text.without_nan(pack(gallery, names, GALLERY_BUDGET)),
-        },
         style=Markup(_source("page.css")),
         script=Markup(script),
         script_hash=_source_hash(script),
-    )  # fmt: skip
-    publish(path, page)
+    )
+    shown = {"names": names, "palette": PALETTE, "items": []}
+    rest = len(render(gallery=shown, left_out=len(gallery)).encode())
+    shown["items"] = pack(gallery, names, PAGE_BUDGET - rest)
+    publish(path, render(gallery=shown, left_out=len(gallery) - len(shown["items"])))
 
 
 def _environment() -> jinja2.Environment:

@@ -134,8 +134,8 @@ def cells(results: dict, column: Column, decision: str) -> list[Cell]:
         row = [_cost(column.key, variant, results) for variant in results["variants"]]
     else:
         row = [_scored(column.key, variant.get(decision)) for variant in results["variants"]]
-    # Differences are measured without thresholds, so only there is it known what is a tie.
-    return _marked(results, column, row) if column.cost or decision == "scores" else row
+    kind = "differences" if decision == "scores" else "differences_thresholded"
+    return _marked(results, column, row, kind)
 
 
 def baseline(results: dict, column: Column) -> Cell:
@@ -197,7 +197,7 @@ def _cost(key: str, variant: dict[str, Any], results: dict) -> Cell:
     return Cell(cost.text(value), value, detail=detail)
 
 
-def _marked(results: dict, column: Column, row: list[Cell]) -> list[Cell]:
+def _marked(results: dict, column: Column, row: list[Cell], kind: str) -> list[Cell]:
     """The row with its best cell marked, and those whose difference from the best does not hold."""
     known = [i for i, cell in enumerate(row) if cell.value is not None]
     if column.better is None or len(known) < 2:
@@ -212,7 +212,7 @@ def _marked(results: dict, column: Column, row: list[Cell]) -> list[Cell]:
         elif column.cost:
             mark = ""
         else:
-            found = difference(results, names[i], names[best], column.key)
+            found = difference(results, names[i], names[best], column.key, kind)
             mark = "tied" if found is not None and not found.holds else ""
         marked[i] = replace(row[i], mark=mark)
     return marked

@@ -123,6 +123,8 @@ function choose(name, value) {
   const show = (event) => {
     const target = event.target.closest?.("[data-tip]");
     if (target === shown) return;
+    // Scrolling to what has the focus brings other things under a pointer at rest.
+    if (!target && event.type === "pointerover" && shown === document.activeElement) return;
     hide();
     if (!target) return;
     shown = target;
