@@ -16,7 +16,7 @@ import math
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +28,7 @@ from tqdm import tqdm
 from common import labels as labels_module
 from common.cli import run
 from common.comparison.entrants import check_data, load_runs, test_part, variants
+from common.comparison.report import markdown_table
 from common.devices import pick_device
 from common.errors import UserError
 from common.evaluate import decoded_batches
@@ -126,22 +127,37 @@ def steps(
     ]
 
 
-def markdown(by_run: dict[str, list[Step]]) -> str:
-    """The section, ready for a README."""
-    head = ["", "images", "scored at", "accuracy", "mean IoU", "mean Dice"]
+def mean_steps(trainings: Sequence[Sequence[Step]]) -> list[Step]:
+    """The rows of one variant: each figure's mean over its trainings' rows."""
+    return [
+        replace(
+            rows[0],
+            figures={
+                metric: float(np.mean([row.figures[metric] for row in rows]))
+                for metric in OURS + ITS
+            },
+        )
+        for rows in zip(*trainings, strict=True)
+    ]
+
+
+def markdown(by_variant: dict[str, list[list[Step]]]) -> str:
+    """The section, ready for a README. by_variant: the rows of each of a variant's trainings."""
+    head = ["", "trainings", "images", "scored at", "accuracy", "mean IoU", "mean Dice"]
     head += [f"reference {title}" for title in ("accuracy", "IoU", "Dice")]
-    lines = [head, ["---"] * len(head)]
-    for name, rows in by_run.items():
-        for step in rows:
+    lines = []
+    for name, trainings in by_variant.items():
+        for step in mean_steps(trainings):
             figures = [_text(step.figures[metric]) for metric in OURS + ITS]
-            lines.append([name, step.split, step.size, *figures])
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+            lines.append([name, str(len(trainings)), step.split, step.size, *figures])
+    table = markdown_table(head, lines)
     return (
         "## What the reference's numbers mean\n\n"
         "The same predictions, scored our way (top left of each block) and step by step the "
         "reference's (bottom right): at the network's own size, on val images of which "
         f"{SEEN:.0%} were trained on, with the background's row and column of the confusion "
-        "matrix set to 0, so that missed and invented defects cost nothing.\n\n"
+        "matrix set to 0, so that missed and invented defects cost nothing. Means over the "
+        "trainings of a variant.\n\n"
         f"{table}\n"
     )
 
@@ -160,13 +176,14 @@ def main(argv: list[str] | None = None) -> int:
         check_data(entered, labels, labels_module.fingerprint(labels))
         test = test_part(entered, labels)["image"].tolist()
         device = pick_device(config.device)
-        by_run = {
-            name: steps(
-                Segmenter(entered[rows[0]], device), labels, test, config.batch_size, config.seed
-            )
+        by_variant = {
+            name: [
+                steps(Segmenter(entered[i], device), labels, test, config.batch_size, config.seed)
+                for i in rows
+            ]
             for name, rows in variants(entered).items()
         }
-        text = markdown(by_run)
+        text = markdown(by_variant)
         try:
             config.out.parent.mkdir(parents=True, exist_ok=True)
             publish(config.out, text)

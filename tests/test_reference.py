@@ -6,7 +6,7 @@ from common import runs
 from common.inference import Segmenter
 from common.labels import load, read_image
 from common.metrics import confusion, scores
-from common.reference import SEEN, draw_val, main, steps
+from common.reference import ITS, OURS, SEEN, Step, draw_val, main, markdown, steps
 
 
 def test_its_val_list_is_drawn_with_replacement_and_mostly_seen_in_training():
@@ -51,6 +51,12 @@ def test_the_section_is_printed_and_written(trained_run, tmp_path, capsys, monke
     assert len(table) == 3
     assert "55% trained on" in table[2]
     assert text.startswith("## What the reference's numbers mean")
+
+
+def test_figures_are_means_over_the_trainings_of_a_variant():
+    trainings = [[Step("test", "native", dict.fromkeys(OURS + ITS, x))] for x in (0.25, 0.5)]
+    *_, row = markdown({"a|b": trainings}).strip().splitlines()
+    assert row == "| a\\|b | 2 | test | native | " + " | ".join(["0.375"] * 6) + " |"
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
