@@ -9,6 +9,8 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 
+from common.errors import UserError
+
 
 def launched() -> bool:
     """Whether torchrun started this process (it sets these variables)."""
@@ -17,17 +19,36 @@ def launched() -> bool:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Joins the processes that torchrun started (NCCL on GPUs, else gloo); alone, does nothing."""
+    """Joins the processes that torchrun started (NCCL on GPUs, else gloo); alone, does nothing.
+
+    Raises UserError where another process dies.
+    """
     if not launched():
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    with lost_peer_said("start all of them again"):
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            yield
+        finally:
+            dist.destroy_process_group()
+
+
+@contextmanager
+def lost_peer_said(advice: str) -> Iterator[None]:
+    """Turns the failure of what processes do together, where one has died, into a UserError."""
     try:
         yield
-    finally:
-        dist.destroy_process_group()
+    except RuntimeError as error:
+        # NCCL and the store have types of their own; gloo's is told by its text alone.
+        if not (isinstance(error, dist.DistError) or "gloo" in str(error)):
+            raise
+        raise UserError(
+            f"another process of this training has ended; what it said tells why. When it is "
+            f"mended, {advice}."
+        ) from error
 
 
 def rank() -> int:
@@ -58,6 +79,12 @@ def max_over_ranks(value: int) -> int:
     box = torch.tensor(value, device=device)
     dist.all_reduce(box, op=dist.ReduceOp.MAX)
     return int(box)
+
+
+def barrier() -> None:
+    """Waits here until all processes have come."""
+    if world_size() > 1:
+        dist.barrier()
 
 
 def from_main(value: object) -> object:

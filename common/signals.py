@@ -10,11 +10,15 @@ from common.distributed import max_over_ranks, world_size
 
 
 class StopRequest:
-    """Remembers the first signal; a second one of the same kind acts as usual."""
+    """Remembers the first signal. Further ones change nothing: SIGKILL and SIGQUIT still end all.
+
+    torchrun signals the processes that are left as soon as one has gone, and so would cut off the
+    save that the first signal asked for.
+    """
 
     signum: int = 0
 
-    def agreed(self, step: int, every: int = 10) -> bool:
+    def agreed(self, step: int, every: int) -> bool:
         """Whether all processes stop after this step, counted over the whole training.
 
         Many processes must stop at the same one, so they ask each other, every `every` steps.
@@ -32,8 +36,7 @@ def stop_on_signal() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def handle(signum: int, _frame: object) -> None:
-        request.signum = signum
-        signal.signal(signum, before[signum])
+        request.signum = request.signum or signum
 
     before = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
     try:

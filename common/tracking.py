@@ -96,6 +96,7 @@ class Tracker:
         with self._guard():
             if self._run is not None:
                 self._run.finish(exit_code=exit_code)
+                self._run = None
 
     def _log(self, values: dict[str, float]) -> None:
         with self._guard():

@@ -32,7 +32,7 @@ from common.state import Training
 from common.step import BufferGuard, ema_decay, learning_rate, optimise, update_ema
 
 SELECT = "val/dice_mean"  # the best epoch's figure: counts misses, false alarms and mix-ups alike
-FLUSH = 10  # steps between two looks at the device's losses
+FLUSH = 10  # steps between two looks at a GPU's losses
 
 
 def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoaders) -> Path:
@@ -49,7 +49,8 @@ def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoader
         )
         training = set_up(config, folder, resumed, device, build_model, build_loaders)
         try:
-            with stop_on_signal() as stop:
+            again = f"start all of them again with --resume {folder}"
+            with distributed.lost_peer_said(again), stop_on_signal() as stop:
                 for _ in range(training.progress.epoch, config.epochs):
                     _run_epoch(training, stop)
         except (UserError, Interrupted, KeyboardInterrupt):
@@ -95,6 +96,8 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
 def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
     """The rest of the epoch from `progress.step` on; returns (images seen, seconds waited)."""
     config, progress, loader = training.config, training.progress, training.train
+    # On a CPU a look costs nothing; a GPU is asked only now and then.
+    every = 1 if training.device.type == "cpu" else FLUSH
     steps, total = len(loader), len(loader) * config.epochs
     training.network.train()
     guard = BufferGuard(training.model) if config.on_nonfinite == "skip" else None
@@ -127,13 +130,12 @@ def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
         update_ema(training.average, training.model, ema_decay(done, config.ema))
         pending.append((step, loss, bad))
         bar.update()
-        # On a CPU a look costs nothing; a GPU is asked only now and then.
-        if training.device.type == "cpu" or len(pending) == FLUSH or step == steps - 1:
+        if len(pending) == every or step == steps - 1:
             value = _flush(training, pending, lr)
             pending.clear()
             rate = (step + 1 - first) * loader.batch_size / (time.perf_counter() - begun)
             bar.set_postfix(loss=f"{value:.4f}", images=f"{rate:.1f}/s")
-        if stop.agreed(done):
+        if stop.agreed(done, every):
             if pending:
                 _flush(training, pending, lr)
             bar.close()
@@ -145,6 +147,9 @@ def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
 def _save_and_leave(training: Training, signum: int) -> None:
     if distributed.is_main():
         record.save_state(training)
+        training.tracker.finish(exit_code=1)
+    # The first process that leaves makes torchrun end the others: all wait until it may.
+    distributed.barrier()
     raise Interrupted(
         f"stopped by {signal.Signals(signum).name} in epoch {training.progress.epoch + 1}, after "
         f"step {training.progress.step}; everything is saved.\n"

@@ -9,27 +9,58 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from common.config import PROJECT
 
 PREDICTED = ["val/accuracy", "val/dice_mean", "val/kaggle_dice", "val/iou_mean"]
 
 
-def command(processes: int, out: Path, dataset: Path, store: Path, *options: object) -> list[str]:
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    launch += ["--nproc-per-node", str(processes), "-m"]
-    if processes == 1:
-        launch = [sys.executable, "-m"]
+def command(
+    processes: int,
+    out: Path,
+    dataset: Path,
+    store: Path,
+    *options: object,
+    launcher: tuple[str, ...] = (),
+    program: tuple[object, ...] = ("-m", "unet_64x400.train"),
+) -> list[str]:
+    launch = [sys.executable]
+    if processes > 1:
+        launch += ["-m", "torch.distributed.run", "--standalone", *launcher]
+        launch += ["--nproc-per-node", str(processes)]
     fixed = {
         "--data": dataset, "--store": store, "--out": out, "--epochs": 2, "--batch-size": 4,
         "--height": 32, "--width": 200, "--base-channels": 8, "--device": "cpu",
         "--wandb": "disabled",
     }  # fmt: skip
     words = [word for pair in fixed.items() for word in pair]
-    return [*launch, "unet_64x400.train", *map(str, [*words, *options])]
+    return [*launch, *map(str, [*program, *words, *options])]
 
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def start(*arguments: object, **options: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        command(*arguments, **options),
+        cwd=PROJECT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    limit = time.monotonic() + 600
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < limit
+        time.sleep(0.01)
+
+
+def ranks(process: subprocess.Popen) -> list[int]:
+    """Process numbers of a launch's ranks, rank 0 first."""
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(child) for child in children]
 
 
 def test_two_processes_train_as_one(dataset: Path, store_folder: Path, tmp_path: Path) -> None:
@@ -59,23 +90,68 @@ def test_a_dead_process_ends_the_run_and_it_can_be_resumed(
     dataset: Path, store_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        command(2, out, dataset, store_folder, "--epochs", 3),
-        cwd=PROJECT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    limit = time.monotonic() + 120
-    while not (out / "metrics.csv").exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < limit
-        time.sleep(0.01)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
-    said, _ = process.communicate(timeout=120)
+    process = start(2, out, dataset, store_folder, "--epochs", 3)
+    wait_for(out / "metrics.csv", process)
+    os.kill(ranks(process)[-1], signal.SIGKILL)
+    said, _ = process.communicate(timeout=600)
     assert process.returncode != 0
     assert "SIGKILL" in said
+    assert "error: another process of this training has ended" in said
+    assert f"--resume {out}" in said
+    assert str(PROJECT / "common") not in said  # torchrun's traceback is there, none of ours
     done = subprocess.run(
         command(2, out, dataset, store_folder, "--epochs", 3, "--resume", "auto"),
         cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(pd.read_csv(out / "metrics.csv")) == 3
+
+
+def test_torchrun_starts_a_launch_with_a_dead_process_again(
+    dataset: Path, store_folder: Path, tmp_path: Path, monkeypatch
+) -> None:
+    out = tmp_path / "run"
+    options = ("--epochs", 3, "--resume", "auto")
+    # By default torchrun keeps its store over a restart, and in it the dead processes' addresses.
+    monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
+    process = start(2, out, dataset, store_folder, *options, launcher=("--max-restarts", "1"))
+    wait_for(out / "metrics.csv", process)
+    os.kill(ranks(process)[-1], signal.SIGKILL)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, said
+    assert said.count(f"resuming {out} at epoch") == 1
+    assert pd.read_csv(out / "metrics.csv")["epoch"].tolist() == [0, 1, 2]
+
+
+SLOW_SAVE = """
+import sys, time
+from common import record
+from unet_64x400.train import main
+
+save = record.save_state
+
+def slowly(training):
+    if training.progress.step:
+        time.sleep(4)
+    save(training)
+
+record.save_state = slowly
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_rank_stops_all_once_the_state_is_saved(
+    dataset: Path, store_folder: Path, tmp_path: Path, rank: int
+) -> None:
+    """torchrun sends SIGTERM to the others as soon as one has left: not in mid-save, then."""
+    out, program = tmp_path / "run", tmp_path / "slow_save.py"
+    program.write_text(f"import sys\nsys.path.insert(0, {str(PROJECT)!r})\n{SLOW_SAVE}")
+    process = start(2, out, dataset, store_folder, "--epochs", 3, program=(program,))
+    wait_for(out / "metrics.csv", process)
+    os.kill(ranks(process)[rank], signal.SIGTERM)
+    said, _ = process.communicate(timeout=600)
+    assert process.returncode != 0
+    assert "everything is saved" in said
+    progress = torch.load(out / "last.pt", weights_only=True)["progress"]
+    assert (progress["epoch"], progress["step"] > 0) == (1, True), said
