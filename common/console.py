@@ -11,6 +11,8 @@ from common import splits
 from common.distributed import is_main, world_size
 from common.state import Training
 
+DICE = "val/dice_class_"  # and the class: pooled Dice, NaN where val does not hold it
+
 
 def say(text: str) -> None:
     """Prints a line above any progress bar, once over all processes."""
@@ -45,11 +47,13 @@ def opening(training: Training, resumed: bool) -> None:
 
 def epoch(row: dict[str, float], epochs: int, improved: bool) -> None:
     """The one line of an epoch."""
+    missed = [n.rpartition("_")[2] for n, v in row.items() if n.startswith(DICE) and v == 0]
     say(
         f"epoch {row['epoch'] + 1:3d}/{epochs}  loss {row['train/loss']:.4f}  "
         f"val loss {row['val/loss']:.4f}  mean Dice {row['val/dice_mean']:.3f}  "
         f"positive Dice {row['val/dice_positive']:.3f}  Kaggle {row['val/kaggle_dice']:.3f}  "
         f"{row['images_per_second']:.1f} images/s  {row['epoch_seconds']:.0f} s"
+        + (f"  never found: class {', '.join(missed)}" if missed else "")
         + ("  *" if improved else "")
     )
 
@@ -63,7 +67,7 @@ def closing(training: Training) -> None:
         f"Dice {best['val/dice_positive']:.3f}, Kaggle Dice {best['val/kaggle_dice']:.3f}"
     )
     for k in range(1, training.data.num_classes):
-        dice = best[f"val/dice_class_{k}"]
+        dice = best[f"{DICE}{k}"]
         if math.isnan(dice):
             say(f"class {k} does not occur in the val part: nothing is known of it")
         elif dice == 0:
