@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +28,16 @@ def save(path: Path, state: dict[str, Any]) -> None:
         ) from error
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Reads a checkpoint.
+def load(
+    path: Path, device: torch.device | str = "cpu", keys: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Reads a checkpoint that holds at least `keys`.
 
-    Raises UserError where there is none, where it is damaged, and where it holds anything but
-    tensors and plain values (such a file could run code when loaded).
+    Raises UserError where there is none, where it is damaged or of another make, and where it holds
+    anything but tensors and plain values (such a file could run code when loaded).
     """
     try:
-        return torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UserError(f"no checkpoint {path}: this run has not finished an epoch.") from None
     except pickle.UnpicklingError as error:
@@ -44,10 +47,21 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
         ) from error
     except (RuntimeError, EOFError, OSError) as error:
         raise UserError(f"cannot read the checkpoint {path}: {error}") from error
+    if not isinstance(state, dict) or any(key not in state for key in keys):
+        raise UserError(
+            f"{path} is a checkpoint of another make: it holds {_contents(state)}; "
+            f"expected {', '.join(keys) or 'named values'}."
+        )
+    return state
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:
     """Loads a state dict strictly. Raises UserError that says which tensors do not fit and how."""
+    if not isinstance(weights, dict) or not all(map(torch.is_tensor, weights.values())):
+        raise UserError(
+            f"{path} is a checkpoint of another make: in place of a network's weights by name it "
+            f"holds {_contents(weights)}."
+        )
     own = model.state_dict()
     problems = [f"{name} is missing" for name in own if name not in weights]
     problems += [f"{name} is not part of the network" for name in weights if name not in own]
@@ -64,3 +78,11 @@ def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: Path)
             "Was it trained with another variant, --base-channels or number of classes?"
         )
     model.load_state_dict(weights)
+
+
+def _contents(state: object) -> str:
+    """The first keys of a dict, else the type."""
+    if not isinstance(state, dict):
+        return f"a {type(state).__name__}"
+    shown = ", ".join(map(str, list(state)[:5])) or "nothing"
+    return shown + (f" and {len(state) - 5} more" if len(state) > 5 else "")
