@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import io
 import os
 import sys
@@ -46,16 +47,28 @@ def run(
 def parse(config_type: type[Config], argv: Sequence[str] | None) -> Config | None:
     """The options as a `config_type`; None where `--help` was asked for, and has been printed.
 
+    A `config_type` with an attribute `given` gets there the names of the fields that `argv` names.
     Raises UserError for options that are unknown, missing or refused by the dataclass, whose
     `__post_init__` raises ValueError.
     """
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            return tyro.cli(config_type, args=argv)
+            config = tyro.cli(config_type, args=argv)
     except ValueError as error:
         raise UserError(str(error)) from error
     except SystemExit as leaving:  # tyro's way out, with its message on stderr
         if leaving.code in (0, None):
             return None
         raise UserError(f"these options cannot be used\n{said.getvalue().strip()}") from None
+    if hasattr(config, "given"):
+        config.given = _named(config_type, sys.argv[1:] if argv is None else argv)
+    return config
+
+
+def _named(config_type: type, argv: Sequence[str]) -> frozenset[str]:
+    """Fields whose option stands in `argv`: --batch-size 4, --batch_size=4, --compile, ..."""
+    words = {word.partition("=")[0].removeprefix("--").replace("-", "_")
+             for word in argv if word.startswith("--")}  # fmt: skip
+    names = {field.name for field in dataclasses.fields(config_type)}
+    return frozenset(name for name in names if name in words or f"no_{name}" in words)

@@ -17,13 +17,15 @@ class TrainConfig:
 
     variant: ClassVar[str]
     """Name of the variant's package; written to config.json so that the model can be rebuilt."""
+    given: ClassVar[frozenset[str] | None] = None
+    """Options that the command line names, set by `common.cli.parse`: no option itself."""
 
     data: Path | None = None
     """Data set root (train_images/ and train.csv). Default: data/severstal, else data/synthetic."""
     out: Path | None = None
     """Run directory. Default: runs/<variant>-<date-time>."""
     epochs: int = 40
-    """Passes over the training part."""
+    """Passes over the training part. Another number on resuming stretches the schedule of lr."""
     batch_size: int = 16
     """Images in one optimiser step, summed over all devices."""
     lr: float = 1e-3
@@ -92,6 +94,13 @@ class TrainConfig:
                 raise ValueError(f"{_flag(name)} must be at least 0 and below {high}, got {value}")
         if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
             raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+
+    def given_options(self) -> set[str]:
+        """Options that were asked for; without a command line, those that are not the default."""
+        if self.given is not None:
+            return set(self.given)
+        fields = dataclasses.fields(self)
+        return {field.name for field in fields if getattr(self, field.name) != field.default}
 
     def to_json(self) -> dict[str, Any]:
         """The options as plain JSON values, paths as strings."""

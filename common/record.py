@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common import checkpoint, drift, overlay, splits, thresholds
+from common import checkpoint, console, drift, overlay, runs, splits, thresholds
 from common.config import TrainConfig
 from common.errors import UserError
 from common.files import publish, publish_json
@@ -35,13 +36,16 @@ def record(training: Training, row: dict[str, float], improved: bool) -> None:
             (folder / thresholds.FILE).unlink(missing_ok=True)  # chosen for the weights before
             _save_samples(training, row["epoch"])
         save_state(training)
-        table = pd.DataFrame(training.progress.history)
-        publish(folder / "metrics.csv", table.to_csv(index=False))
+        _write_table(folder, training.progress)
     except OSError as error:
         raise UserError(
             f"cannot write to {folder}: {error.strerror or error}\nWhat was finished before is "
             f"kept; make room, then continue with {training.resume_command}"
         ) from error
+
+
+def _write_table(folder: Path, progress: Progress) -> None:
+    publish(folder / "metrics.csv", pd.DataFrame(progress.history).to_csv(index=False))
 
 
 def save_state(training: Training) -> None:
@@ -63,11 +67,18 @@ def restore(
     average: nn.Module,
     optimiser: torch.optim.Optimizer,
 ) -> Progress:
-    state = checkpoint.load(path, device)
+    """Loads `save_state`'s file. Raises UserError where it is none or does not fit."""
+    state = checkpoint.load(path, device, ("model", "average", "optimiser", "progress"))
     checkpoint.load_weights(model, state["model"], path)
     checkpoint.load_weights(average, state["average"], path)
-    optimiser.load_state_dict(state["optimiser"])
-    return Progress(**state["progress"])
+    try:
+        optimiser.load_state_dict(state["optimiser"])
+        return Progress(**state["progress"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} was written by another version of this package, or by another: its optimiser "
+            f"or progress does not fit ({error}).\nBegin a new run, or resume with that version."
+        ) from error
 
 
 def _plain(model: nn.Module) -> dict[str, torch.Tensor]:
@@ -127,6 +138,36 @@ def open_folder(
             f"cannot write the run directory {folder}: {error.strerror or error}\n"
             "Name another with --out."
         ) from error
+
+
+def reopen_folder(config: TrainConfig, folder: Path, data: Data, progress: Progress) -> None:
+    """Makes a run directory say what its resumed run knows.
+
+    A kill may have come between last.pt and metrics.csv, after the last epoch even. And options
+    that were changed on resuming hold from now on, also where the next command does not repeat
+    them.
+    """
+    config_file = folder / "config.json"
+    saved = json.loads(config_file.read_text())
+    given = config.to_json()
+    changed = {
+        name: given[name] for name in runs.LASTING if given[name] != saved["options"].get(name)
+    }
+    if "epochs" in changed:
+        console.say(
+            f"epochs {saved['options']['epochs']} -> {config.epochs}: the learning rate goes on as "
+            "if that had been its schedule from the beginning"
+        )
+    root = str(data.labels.root.resolve())
+    try:
+        if progress.history:
+            _write_table(folder, progress)
+        if changed or root != saved["data"]["root"]:
+            saved["options"] |= changed
+            saved["data"]["root"] = root
+            publish_json(config_file, saved)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def describe(data: Data) -> dict[str, Any]:

@@ -21,8 +21,11 @@ from common.errors import UserError
 from common.labels import Labels
 
 RUNS = PROJECT / "runs"
-# A resumed run keeps its options but for these, which change neither data nor arithmetic's order.
-MAY_CHANGE = {"resume", "out", "data", "epochs", "device", "workers", "wandb", "compile", "store"}
+# A resumed run keeps its options but for these: where things lie, what computes, and how long.
+# Another number of epochs stretches the learning rate's schedule; the others leave the training
+# as it was, but for rounding.
+LASTING = ("data", "epochs", "device", "workers", "wandb", "compile", "store")
+MAY_CHANGE = {"resume", "out", *LASTING}
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ class Run:
         """The trained network (best epoch, averaged weights) in eval mode on `device`."""
         model = new_model(self.variant, self.model)
         path = self.path / "best.pt"
-        checkpoint.load_weights(model, checkpoint.load(path)["model"], path)
+        checkpoint.load_weights(model, checkpoint.load(path, keys=("model",))["model"], path)
         return model.to(device).eval()
 
 
@@ -152,16 +155,21 @@ def _merge(config: TrainConfig, run: Run) -> TrainConfig:
     """The run's options, with those given on the command line that may change."""
     if run.variant != config.variant:
         raise UserError(f"--resume {run.path} is a run of {run.variant}, not of {config.variant}.")
-    saved = type(config).from_json(run.options)
+    try:
+        saved = type(config).from_json(run.options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"--resume {run.path}: {error}") from error
     changes, conflicts = {}, []
-    for field in dataclasses.fields(config):
-        given, before = getattr(config, field.name), getattr(saved, field.name)
-        if given == field.default or given == before:
+    for name in sorted(config.given_options()):
+        given, before = getattr(config, name), getattr(saved, name)
+        if given == before:
             continue
-        if field.name in MAY_CHANGE:
-            changes[field.name] = given
+        if name in MAY_CHANGE:
+            changes[name] = given
         else:
-            conflicts.append(f"--{field.name.replace('_', '-')} {given} (the run has {before})")
+            conflicts.append(f"--{name.replace('_', '-')} {given} (the run has {before})")
+    if config.out is not None and config.out.resolve() != run.path.resolve():
+        conflicts.append(f"--out {config.out} (a run stays where it is)")
     if conflicts:
         raise UserError(
             f"--resume {run.path} continues with the run's own options; these contradict it:\n  "

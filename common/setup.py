@@ -73,8 +73,11 @@ def set_up(
         "baselines": floor,
         "git_commit": runs.git_commit(),
     }
-    if distributed.is_main() and not resumed:
-        record.open_folder(config, folder, data, details, run_id)
+    if distributed.is_main():
+        if resumed:
+            record.reopen_folder(config, folder, data, progress)
+        else:
+            record.open_folder(config, folder, data, details, run_id)
     tracker = Tracker(config, folder, run_id, details)
     training = Training(
         config, folder, device, data, train, val, model, network, average, criterion, optimiser,

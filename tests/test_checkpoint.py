@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from common import checkpoint
+from common import checkpoint, record
 from common.errors import UserError
 
 
@@ -76,3 +76,38 @@ def test_a_full_disk_keeps_the_earlier_checkpoint(tmp_path: Path, monkeypatch) -
     with pytest.raises(UserError, match="No space left"):
         checkpoint.save(path, {"epoch": 2})
     assert checkpoint.load(path)["epoch"] == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ({"state_dict": {}, "epoch": 3}, "it holds state_dict, epoch; expected model"),
+        ([1, 2], "it holds a list; expected model"),
+        ({"model": 3}, "it holds a int"),
+        ({"model": {"w": 3}}, "in place of a network's weights by name it holds w"),
+    ],
+)
+def test_a_checkpoint_of_another_make_is_said(tmp_path: Path, state: object, said: str) -> None:
+    path = tmp_path / "best.pt"
+    torch.save(state, path)
+    with pytest.raises(UserError, match=said):
+        checkpoint.load_weights(
+            nn.Linear(2, 2), checkpoint.load(path, keys=("model",))["model"], path
+        )
+
+
+@pytest.mark.parametrize(
+    "change", [{"optimiser": {"state": {}, "param_groups": []}}, {"progress": {"epochs_done": 3}},
+               {"progress": 3}, {"optimiser": {}}],
+)  # fmt: skip
+def test_a_state_of_another_make_is_said(tmp_path: Path, change: dict) -> None:
+    model = nn.Linear(2, 2)
+    optimiser = torch.optim.AdamW(model.parameters())
+    weights = model.state_dict()
+    state = {"model": weights, "average": weights, "optimiser": optimiser.state_dict()}
+    path, cpu = tmp_path / "last.pt", torch.device("cpu")
+    checkpoint.save(path, state | {"progress": {"epoch": 3}})
+    assert record.restore(path, cpu, model, model, optimiser).epoch == 3
+    checkpoint.save(path, state | {"progress": {"epoch": 3}} | change)
+    with pytest.raises(UserError, match=r"last\.pt .*does not fit"):
+        record.restore(path, cpu, model, model, optimiser)

@@ -1,5 +1,6 @@
 """Killed, interrupted and resumed runs end as undisturbed ones do, bit for bit."""
 
+import json
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from common.config import PROJECT
+from modified_unet.train import Config
 
 EPOCHS = 3
 MAY_DIFFER = ("second", "wait", "memory")
@@ -53,7 +55,7 @@ def undisturbed(dataset: Path, store_folder: Path, tmp_path_factory) -> Path:
 
 def kill_when(process: subprocess.Popen, happens, signum: int) -> None:
     """Sends the signal as soon as `happens()` is true; fails if the process ends before."""
-    limit = time.monotonic() + 120
+    limit = time.monotonic() + 600
     while not happens():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit
@@ -93,6 +95,42 @@ def test_killed_and_resumed(
     assert_same_run(out, undisturbed)
 
 
+LAST_TABLE_KILLS = f"""
+import os, signal, sys
+sys.path.insert(0, {str(PROJECT)!r})
+from common import record
+from modified_unet.train import main
+
+publish = record.publish
+
+def die_or_publish(path, content):
+    if path.name == "metrics.csv" and content.count("\\n") == {EPOCHS} + 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    publish(path, content)
+
+record.publish = die_or_publish
+sys.exit(main())
+"""
+
+
+def test_a_kill_before_the_last_row_of_the_table(
+    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    """No epoch is left to write it, so resuming does."""
+    out, program = tmp_path / "run", tmp_path / "killed.py"
+    program.write_text(LAST_TABLE_KILLS)
+    python, _, _, *options = command(dataset, store_folder, "--out", out)
+    killed = subprocess.run([python, program, *options], cwd=PROJECT, capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert rows(out) == EPOCHS - 1
+    subprocess.run(
+        command(dataset, store_folder, "--out", out, "--resume", "auto"),
+        cwd=PROJECT, check=True, capture_output=True,
+    )  # fmt: skip
+    assert rows(out) == EPOCHS
+    assert_same_run(out, undisturbed)
+
+
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_mid_epoch_and_prints_how_to_go_on(
     dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, signum: int
@@ -122,6 +160,43 @@ def test_resuming_with_other_options_is_refused(train, trained_run: Path, capsys
     assert "--lr 0.5 (the run has" in capsys.readouterr().err
     assert train("unet_64x400", "--resume", trained_run) == 2
     assert "is a run of modified_unet" in capsys.readouterr().err
+
+
+def test_what_was_given_is_told_from_a_default(train, tmp_path: Path, capsys) -> None:
+    """The class's defaults, asked for, are as good as any other value."""
+    out = tmp_path / "run"
+    assert train("modified_unet", "--out", out, "--lr", 0.01, "--seed", 3, "--no-sync-bn") == 0
+    config = Config()
+    assert train("modified_unet", "--resume", out, "--lr", config.lr) == 2
+    assert f"--lr {config.lr} (the run has 0.01)" in capsys.readouterr().err
+    assert train("modified_unet", "--resume", out, f"--seed={config.seed}") == 2
+    assert "--seed 0 (the run has 3)" in capsys.readouterr().err
+    assert train("modified_unet", "--resume", out, "--sync-bn") == 2
+    assert train("modified_unet", "--resume", out, "--out", tmp_path / "other") == 2
+    assert "--out" in capsys.readouterr().err
+
+
+def test_changed_options_hold_from_then_on(train, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(Config, "epochs", 3)
+    out = tmp_path / "run"
+    assert train("modified_unet", "--out", out, "--epochs", 1) == 0
+    assert train("modified_unet", "--resume", out, "--epochs", 3, "--workers", 1) == 0
+    assert "epochs 1 -> 3" in capsys.readouterr().out
+    assert rows(out) == 3
+    options = json.loads((out / "config.json").read_text())["options"]
+    assert (options["epochs"], options["workers"], options["split"]) == (3, 1, None)
+    assert train("modified_unet", "--resume", out, "--epochs", 3) == 0
+    assert "->" not in capsys.readouterr().out
+
+
+def test_wandb_goes_on_with_the_same_run(train, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    for epochs in (1, 2):
+        options = ("--epochs", epochs, "--wandb", "offline")
+        assert train("modified_unet", "--out", out, *options, "--resume", "auto") == 0
+    run_id = json.loads((out / "config.json").read_text())["wandb_id"]
+    files = [path.name for path in out.glob("wandb/offline-run-*/*.wandb")]
+    assert files == [f"run-{run_id}.wandb"] * 2
 
 
 def test_resuming_on_changed_data_is_refused(
