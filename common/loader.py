@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +22,12 @@ from common.distributed import is_main, one_at_a_time_per_node, rank, world_size
 from common.errors import UserError
 from common.labels import Labels
 from common.store import Store, open_store
+from common.stream import ahead
 from data.synthetic import generate
 
 PARTS = ("train", "val", "test")
 SYNTHETIC_IMAGES = 400
+PREFETCH = 2  # batches made ahead where the pixels do not lie on the device
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,7 @@ class Loader:
         self.start_step = 0
         self.batch_size = _shared(batch_size, len(rows)) if augmentation else batch_size
         self._images, self._labels = pixels
+        self.resident = self._images.device == device  # else batches are made ahead
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
         """Chooses the order and the augmentation of the next iteration, from `start_step` on."""
@@ -169,9 +173,16 @@ class Loader:
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         start, self.start_step = self.start_step, 0
-        order = self._order()
-        for step in range(start, len(self)):
-            yield self._batch(self._batch_rows(order, step), step)
+        order, steps = self._order(), range(start, len(self))
+
+        def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
+            return self._batch(self._batch_rows(order, step), step)
+
+        if self.resident:
+            yield from map(batch, steps)
+            return
+        with ThreadPoolExecutor(1) as pool:  # gathered and sent while the device computes
+            yield from ahead(batch, steps, pool, PREFETCH)
 
     def batch_names(self, step: int) -> list[str]:
         """Names of the images that this process sees at `step` of the current epoch."""

@@ -185,3 +185,17 @@ def test_a_gpu_that_is_not_there_is_said() -> None:
     with pytest.raises(UserError, match="--device cpu"):
         pick_device("cuda")
     assert pick_device("auto") == torch.device("cpu")
+
+
+def test_batches_made_ahead_are_the_same(config: Config) -> None:
+    train, *_ = build_loaders(config, Augmentation())
+    train.set_epoch(3, start_step=1)
+    at_once = list(train)
+    assert train.resident
+    train.resident = False  # as where the pixels do not fit the GPU
+    train.set_epoch(3, start_step=1)
+    made_ahead = list(train)
+    assert len(at_once) == len(train) - 1 == len(made_ahead)
+    for one, other in zip(at_once, made_ahead, strict=True):
+        assert torch.equal(one[0], other[0])
+        assert torch.equal(one[1], other[1])
