@@ -124,7 +124,7 @@ def test_torchrun_starts_a_launch_with_a_dead_process_again(
 
 
 SLOW_SAVE = """
-import sys, time
+import os, signal, sys, time
 from common import record
 from unet_64x400.train import main
 
@@ -132,7 +132,8 @@ save = record.save_state
 
 def slowly(training):
     if training.progress.step:
-        time.sleep(4)
+        os.kill(os.getpid(), signal.SIGTERM)  # as torchrun does where a process has left
+        time.sleep(4)  # time for the other to leave
     save(training)
 
 record.save_state = slowly
