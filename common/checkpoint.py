@@ -24,7 +24,8 @@ def save(path: Path, state: dict[str, Any]) -> None:
     except OSError as error:
         raise UserError(
             f"cannot write the checkpoint {path}: {error.strerror or error}\n"
-            "The last one that was written is untouched; make room, then continue with --resume."
+            "The last one that was written is untouched; mend this, then continue with "
+            f"--resume {path.parent}."
         ) from error
 
 
