@@ -1,6 +1,7 @@
 """What happens to long runs: losses that are not finite, full disks, images that vanish."""
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -90,6 +91,39 @@ def test_a_disk_that_fills_up_keeps_finished_epochs(
     monkeypatch.undo()
     assert train("unet_64x400", "--out", out, "--epochs", 2, "--resume", "auto") == 0
     assert len(pd.read_csv(out / "metrics.csv")) == 2
+
+
+def test_a_folder_that_becomes_read_only(train, small_disk, monkeypatch, capsys) -> None:
+    disk = small_disk("64m")
+    out, begin = disk / "run", training._run_epoch
+
+    def epoch(state, *arguments: object) -> None:
+        if state.progress.epoch == 1:
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        begin(state, *arguments)
+
+    monkeypatch.setattr(training, "_run_epoch", epoch)
+    assert train("unet_64x400", "--out", out, "--epochs", 2) == 2
+    said = capsys.readouterr().err
+    assert "Read-only file system" in said
+    assert f"--resume {out}" in said
+    monkeypatch.undo()
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    assert train("unet_64x400", "--out", out, "--epochs", 2, "--resume", "auto") == 0
+    assert len(pd.read_csv(out / "metrics.csv")) == 2
+
+
+def test_a_folder_whose_place_a_file_takes(train, tmp_path: Path, monkeypatch, capsys) -> None:
+    out, begin = tmp_path / "run", training._run_epoch
+
+    def epoch(*arguments: object) -> None:
+        shutil.rmtree(out)
+        out.write_text("")
+        begin(*arguments)
+
+    monkeypatch.setattr(training, "_run_epoch", epoch)
+    assert train("unet_64x400", "--out", out) == 2
+    assert f"cannot write the checkpoint {out}" in capsys.readouterr().err
 
 
 def test_an_image_that_vanished_is_said_before_training(
