@@ -17,6 +17,13 @@ def launched() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
+def launcher() -> str:
+    """The command that starts as many processes on this node as there are now."""
+    if not launched():
+        return "python"
+    return f"torchrun --nproc-per-node {os.environ.get('LOCAL_WORLD_SIZE', 1)}"
+
+
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Joins the processes that torchrun started (NCCL on GPUs, else gloo); alone, does nothing.

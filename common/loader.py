@@ -90,8 +90,8 @@ def _warn_of_leaks(split: pd.DataFrame, config: TrainConfig, labels: Labels) -> 
     pairs = splits.straddling_pairs(split, labels, config.store)
     if pairs and is_main():
         print(
-            f"warning: {config.split} puts {len(pairs)} pairs of near-duplicates into different "
-            f"parts, such as {' and '.join(pairs[0])}; scores on them measure memory"
+            f"warning: {config.split} puts near-duplicates into different parts (pairs: "
+            f"{len(pairs)}), such as {' and '.join(pairs[0])}; scores on them measure memory"
         )
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from common.config import TrainConfig
+from common.distributed import launcher
 from common.loader import Data, Loader
 from common.tracking import Tracker
 
@@ -58,4 +59,4 @@ class Training:
 
     @property
     def resume_command(self) -> str:
-        return f"python -m {self.config.variant}.train --resume {self.folder}"
+        return f"{launcher()} -m {self.config.variant}.train --resume {self.folder}"

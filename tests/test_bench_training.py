@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from benchmarks import ablation, loading, training
-from benchmarks.ceiling import SIDE, matrix_product
+from benchmarks.ceiling import SHAPE, matrix_flop, matrix_product
 from benchmarks.memory import peak_of
 from common import labels
 from modified_unet import dataloader
@@ -79,12 +79,13 @@ def test_the_training_benchmark_counts_loading_as_part_of_the_loop() -> None:
 
 
 def test_the_ceiling_is_a_whole_matrix_product(monkeypatch) -> None:
-    monkeypatch.setitem(SIDE, "cpu", 64)
+    monkeypatch.setitem(SHAPE, "cpu", (96, 64))
     torch.manual_seed(0)
     product = matrix_product(torch.device("cpu"), "fp32")()
     torch.manual_seed(0)
-    left, right = torch.randn(2, 64, 64)
-    torch.testing.assert_close(product[0].flatten(1), right @ left.t())
+    left, right = torch.randn(96, 64), torch.randn(64, 64)
+    torch.testing.assert_close(product[0].flatten(1).t(), left @ right)
+    assert matrix_flop(torch.device("cpu")) == 2 * 96 * 64 * 64
 
 
 def test_peak_memory_is_of_what_a_computation_makes() -> None:

@@ -97,7 +97,7 @@ def test_a_dead_process_ends_the_run_and_it_can_be_resumed(
     assert process.returncode != 0
     assert "SIGKILL" in said
     assert "error: another process of this training has ended" in said
-    assert f"--resume {out}" in said
+    assert f"torchrun --nproc-per-node 2 -m unet_64x400.train --resume {out}" in said
     assert str(PROJECT / "common") not in said  # torchrun's traceback is there, none of ours
     done = subprocess.run(
         command(2, out, dataset, store_folder, "--epochs", 3, "--resume", "auto"),

@@ -175,7 +175,7 @@ def test_a_user_s_split_is_checked_for_near_duplicates(
     (images / one).write_bytes((images / other).read_bytes())
     prepare(replace(config, data=root, split=mine, store=tmp_path / "store"))
     said = capsys.readouterr().out
-    assert "mine.csv puts 1 pairs of near-duplicates into different parts" in said
+    assert "mine.csv puts near-duplicates into different parts (pairs: 1)" in said
     assert " and ".join(sorted((one, other))) in said
 
 
