@@ -22,8 +22,8 @@ def matrix_product(device: torch.device, precision: str) -> Callable[[], torch.T
     right = torch.randn(side, side, device=device, dtype=dtype)
     if device.type != "cpu":
         return lambda: left @ right
-    pixels = left.t().reshape(1, side, 32, -1).contiguous(memory_format=torch.channels_last)
-    kernel = right.t().reshape(side, side, 1, 1)
+    pixels = left.view(1, 32, -1, side).permute(0, 3, 1, 2)  # channels last
+    kernel = right.t().reshape(side, side, 1, 1).contiguous(memory_format=torch.channels_last)
 
     def multiply() -> torch.Tensor:
         with torch.inference_mode():

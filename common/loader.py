@@ -209,7 +209,7 @@ class Loader:
             pixels = cut_out(choices, rows, self._images, self._labels)
         else:
             where = to_device(rows, self._images.device)
-            pixels = self._images[where], self._labels[where]
+            pixels = tuple(part.index_select(0, where) for part in (self._images, self._labels))
         images, labels = (self._to_device(part) for part in pixels)
         return normalise(images, *self.data.normalisation, choices), labels.long()
 
