@@ -230,6 +230,7 @@ def time_processes(
     with ProcessPoolExecutor(processes, context, _join, (barrier,)) as pool:
         arguments = (entry, runtime, strips, config.device, threads, config.seconds)
         work = [pool.submit(_work, *arguments) for _ in range(processes)]
+        pool.submit(int)  # the pool watches those that had been started before a submission
         done, _ = wait(work, return_when=FIRST_EXCEPTION)
         failure = next(filter(None, (future.exception() for future in done)), None)
         if failure and not isinstance(failure, BrokenProcessPool):  # in that case all are ended
