@@ -49,7 +49,7 @@ def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoader
         )
         training = set_up(config, folder, resumed, device, build_model, build_loaders)
         try:
-            again = f"start all of them again with --resume {folder}"
+            again = f"continue with {training.resume_command}"
             with distributed.lost_peer_said(again), stop_on_signal() as stop:
                 for _ in range(training.progress.epoch, config.epochs):
                     _run_epoch(training, stop)

@@ -68,66 +68,70 @@ def rows(run: Path) -> int:
     return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
 
-POINTS = {
-    "mid-epoch": lambda run: rows(run) == 1,
-    "while saving": lambda run: rows(run) == 1 and any(run.glob(".*.pt.*")),
-    "between checkpoint and table": lambda run: (run / "last.pt").exists(),
-}
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_killed_and_resumed(
-    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, point: str
+def test_killed_in_mid_epoch_and_resumed(
+    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
         command(dataset, store_folder, "--out", out),
         cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    kill_when(process, lambda: POINTS[point](out), signal.SIGKILL)
+    kill_when(process, lambda: rows(out) == 1, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
+    assert_resumes_as(undisturbed, out, dataset, store_folder)
+
+
+KILLED_WHILE_PUBLISHING = f"""
+import os, signal, sys
+sys.path.insert(0, {str(PROJECT)!r})
+from modified_unet.train import main
+
+name, times = sys.argv.pop(1), int(sys.argv.pop(1))
+replace = os.replace
+
+def die_or_replace(source, target):
+    global times
+    times -= os.path.basename(target) == name
+    if times == 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = die_or_replace
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [
+        ("best.pt", 1),
+        ("last.pt", 2),
+        ("metrics.csv", 1),  # between a checkpoint and its table
+        ("metrics.csv", EPOCHS),  # no epoch is left to write the last row: resuming does
+    ],
+)
+def test_killed_while_a_file_is_published_and_resumed(
+    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, name: str, times: int
+) -> None:
+    out, program = tmp_path / "run", tmp_path / "killed.py"
+    program.write_text(KILLED_WHILE_PUBLISHING)
+    python, _, _, *options = command(dataset, store_folder, "--out", out)
+    killed = subprocess.run(
+        [python, program, name, str(times), *options], cwd=PROJECT, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert len(list(out.glob(f".{name}.*"))) == 1  # written, not yet in its place
+    assert rows(out) == times - 1
+    assert_resumes_as(undisturbed, out, dataset, store_folder)
+
+
+def assert_resumes_as(undisturbed: Path, out: Path, dataset: Path, store_folder: Path) -> None:
     assert rows(out) < EPOCHS
     subprocess.run(
         command(dataset, store_folder, "--out", out, "--resume", "auto"),
         cwd=PROJECT, check=True, capture_output=True,
     )  # fmt: skip
-    assert_same_run(out, undisturbed)
-
-
-LAST_TABLE_KILLS = f"""
-import os, signal, sys
-sys.path.insert(0, {str(PROJECT)!r})
-from common import record
-from modified_unet.train import main
-
-publish = record.publish
-
-def die_or_publish(path, content):
-    if path.name == "metrics.csv" and content.count("\\n") == {EPOCHS} + 1:
-        os.kill(os.getpid(), signal.SIGKILL)
-    publish(path, content)
-
-record.publish = die_or_publish
-sys.exit(main())
-"""
-
-
-def test_a_kill_before_the_last_row_of_the_table(
-    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path
-) -> None:
-    """No epoch is left to write it, so resuming does."""
-    out, program = tmp_path / "run", tmp_path / "killed.py"
-    program.write_text(LAST_TABLE_KILLS)
-    python, _, _, *options = command(dataset, store_folder, "--out", out)
-    killed = subprocess.run([python, program, *options], cwd=PROJECT, capture_output=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert rows(out) == EPOCHS - 1
-    subprocess.run(
-        command(dataset, store_folder, "--out", out, "--resume", "auto"),
-        cwd=PROJECT, check=True, capture_output=True,
-    )  # fmt: skip
-    assert rows(out) == EPOCHS
     assert_same_run(out, undisturbed)
 
 
