@@ -5,9 +5,28 @@ from __future__ import annotations
 import copy
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution that keeps out of PyTorch's bf16 where that is wrong.
+
+    On a CPU, the weights' gradient of a dilated convolution in bf16 is garbage, finite or not,
+    where its channels are more than 16 and no multiple of 16 (seen with torch 2.14 and AVX-512).
+    There it runs in float32. Weights and results are those of `nn.Conv2d`.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, in_channels, H, W) -> (N, out_channels, H', W')."""
+        sides = (self.in_channels // self.groups, self.out_channels // self.groups)
+        odd = max(self.dilation) > 1 and any(side % 16 for side in sides)
+        if odd and features.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(features.float())
+        return super().forward(features)
 
 
 class ConvBnAct(nn.Sequential):
@@ -21,7 +40,7 @@ class ConvBnAct(nn.Sequential):
         self, inputs: int, outputs: int, kernel: int = 3, dilation: int = 1, groups: int = 1
     ) -> None:
         super().__init__(
-            nn.Conv2d(
+            Conv2d(
                 inputs,
                 outputs,
                 kernel,
