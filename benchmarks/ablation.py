@@ -21,6 +21,7 @@ import pandas as pd
 
 from common import cli, runs
 from common.augment import Augmentation
+from common.comparison.report import markdown_table
 from common.config import PROJECT
 from common.errors import UserError
 from common.files import publish
@@ -111,10 +112,8 @@ def augmented_by(augmentation: Augmentation) -> Iterator[None]:
 
 def markdown(table: pd.DataFrame) -> str:
     """The table, ready for a README."""
-    lines = [["change", *table.columns], ["---"] * (1 + len(table.columns))]
-    for name, row in table.iterrows():
-        lines.append([name, *(f"{value:.3f}" for value in row)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+    rows = [[name, *(f"{value:.3f}" for value in row)] for name, row in table.iterrows()]
+    return markdown_table(["change", *table.columns], rows) + "\n"
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import platform
 import sys
 import tempfile
 import time
@@ -38,10 +37,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from benchmarks.networks import NETWORKS
 from benchmarks.runtimes import EXPORTED, Untrained, Way, untrained, ways
 from common import cli, rle, runs
 from common import labels as labels_module
 from common import thresholds as thresholds_module
+from common.comparison.timing import machine
 from common.devices import pick_device
 from common.errors import UserError
 from common.files import publish_json
@@ -51,13 +52,7 @@ from common.thresholds import Thresholds, drop_small
 from data.synthetic import generate
 
 STAGES = ("decode", "normalise", "network", "post-process", "encode")
-SIZES = (  # variant, input size
-    ("unet_64x400", (64, 400)),
-    ("unet_128x800", (128, 800)),
-    ("modified_unet", (64, 512)),
-    ("modified_unet", (256, 1600)),
-)
-SLIM, UNET = SIZES[3], SIZES[0]  # that the goals are about
+SLIM, UNET = NETWORKS[3], NETWORKS[0]  # that the goals are about
 GOAL_RATE, GOAL_THREADS = 40, 2  # strips/s of SLIM, end to end
 START_SECONDS = 300  # that processes wait for the slowest of them to have built its network
 
@@ -123,7 +118,8 @@ def benchmark(config: Config) -> dict[str, Any]:
         strips = load_strips(config, Path(folder))
         entries = load_entries(config)
         stages = time_stages(entries, strips, config.rounds, device)
-        print(f"\n{_machine(device)}; median ms of {config.rounds} strips\n")
+        about = ", ".join(f"{key} {value}" for key, value in machine(device).items())
+        print(f"\n{about}, fp32 where not named otherwise; median ms of {config.rounds} strips\n")
         print(stages.round(2).to_string(index=False))
         scaling = pd.DataFrame(
             time_processes(entry, runtime, strips, config, processes)
@@ -138,8 +134,7 @@ def benchmark(config: Config) -> dict[str, Any]:
     for line in reached["lines"]:
         print(line)
     figures = {
-        "machine": _machine(device),
-        "threads": torch.get_num_threads(),
+        "machine": machine(device),
         "stages": stages.to_dict("records"),
         "scaling": scaling.to_dict("records"),
         "goals": reached,
@@ -161,7 +156,7 @@ def load_entries(config: Config) -> list[Entry]:
     """The runs of the command line, or the untrained variants with middling thresholds."""
     if not config.runs:
         middling = Thresholds(probability=(0.5,) * 4, area=(256,) * 4)
-        return [Entry(untrained(variant, size), middling) for variant, size in SIZES]
+        return [Entry(untrained(variant, size), middling) for variant, size in NETWORKS]
     entries = []
     for path in config.runs:
         run = runs.load(path)
@@ -344,19 +339,6 @@ def _fastest(stages: pd.DataFrame) -> list[str]:
 def _process_counts() -> list[int]:
     """1, 2, 4 ... up to the threads at hand."""
     return [2**i for i in range(torch.get_num_threads().bit_length())]
-
-
-def _machine(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{_processor()}, {torch.get_num_threads()} threads, fp32 where not named otherwise"
-
-
-def _processor() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor()
 
 
 def main(argv: list[str] | None = None) -> int:

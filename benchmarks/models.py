@@ -31,18 +31,13 @@ from tqdm import tqdm
 
 from benchmarks.ceiling import matrix_flop, matrix_product
 from benchmarks.memory import peak_of
+from benchmarks.networks import NETWORKS
 from common import cli
 from common.blocks import conv_layers, fuse, parameters
 from common.comparison.timing import machine
 from common.devices import pick_device
 from common.files import publish_json
 
-NETWORKS = (  # variant, input size
-    ("unet_64x400", (64, 400)),
-    ("unet_128x800", (128, 800)),
-    ("modified_unet", (64, 512)),
-    ("modified_unet", (256, 1600)),
-)
 SLICE = 0.05  # seconds a network gets in a round, at least one pass
 PASS = 2.0  # seconds a pass may take before larger batches are not tried
 WORTH = 1.03  # factor that a doubled batch must gain for the next to be tried

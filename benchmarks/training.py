@@ -32,6 +32,7 @@ from tqdm import tqdm
 from benchmarks.ceiling import matrix_flop, matrix_product
 from benchmarks.loading import Good, all_images, open_data, per_item
 from benchmarks.memory import peak_of
+from benchmarks.networks import NETWORKS
 from common import labels as labels_module
 from common.augment import Augmentation
 from common.cli import run
@@ -45,12 +46,6 @@ from common.memory import keep_freed_memory
 from common.step import build_optimiser, optimise, update_ema
 from data.synthetic import generate
 
-CASES = (  # variant, input size
-    ("unet_64x400", (64, 400)),
-    ("unet_128x800", (128, 800)),
-    ("modified_unet", (64, 512)),
-    ("modified_unet", (256, 1600)),
-)
 WARM_UP = 2  # steps
 
 
@@ -90,7 +85,7 @@ def measure(config: Config) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         root = config.data or generate(Path(folder) / "strips", 8 * config.batch_size, seed=0)
         labels = labels_module.load(root)
-        rows = [_case(*case, labels, config, device) for case in tqdm(CASES, "networks")]
+        rows = [_case(*case, labels, config, device) for case in tqdm(NETWORKS, "networks")]
     return {
         "machine": machine(device) | {"precision": config.precision, "compiled": config.compile},
         "batch_size": config.batch_size,

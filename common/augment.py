@@ -96,8 +96,10 @@ def cut_out(
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A CPU tensor on `device`, without waiting for it: a GPU takes only pinned memory so."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor
+    """A tensor on `device`, without waiting for it: a GPU takes only pinned memory so."""
+    if tensor.device == device:
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def black_columns(choices: Choices, width: int) -> torch.Tensor:

@@ -210,18 +210,13 @@ class Loader:
         else:
             where = to_device(rows, self._images.device)
             pixels = tuple(part.index_select(0, where) for part in (self._images, self._labels))
-        images, labels = (self._to_device(part) for part in pixels)
+        images, labels = (to_device(part, self.device) for part in pixels)
         return normalise(images, *self.data.normalisation, choices), labels.long()
 
     def _choices(self, step: int) -> Choices:
         size = tuple(self._images.shape[1:])
         choices = draw(self.augmentation, self.batch_size, size, self._generator(step))
         return choices[rank() :: world_size()]
-
-    def _to_device(self, pixels: torch.Tensor) -> torch.Tensor:
-        if pixels.device == self.device:
-            return pixels
-        return to_device(pixels, self.device)
 
 
 def _shared(batch_size: int, images: int) -> int:

@@ -46,7 +46,7 @@ def test_the_loading_benchmark_says_how_much_faster_ours_is(dataset, tmp_path, c
 
 
 def test_the_training_benchmark_runs_both_loops(dataset, tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(training, "CASES", (("modified_unet", SIZE),))
+    monkeypatch.setattr(training, "NETWORKS", (("modified_unet", SIZE),))
     out = tmp_path / "training.json"
     argv = ["--data", str(dataset), "--repeats", "1", "--batch-size", "2", "--device", "cpu"]
     assert training.main([*argv, "--out", str(out)]) == 0
