@@ -37,8 +37,8 @@ CHANGES = {  # name: options of the training
     "no class balance": ["--class-balance", "none"],
     "no averaged weights": ["--ema", "0"],
     "no warm-up": ["--warmup", "0"],
-    "half the learning rate": ["--lr", "2e-3"],
-    "twice the learning rate": ["--lr", "8e-3"],
+    "half the learning rate": ["--lr", "1.5e-3"],
+    "twice the learning rate": ["--lr", "6e-3"],
     "half as wide again": ["--base-channels", "48"],
 }
 AUGMENTATIONS = {  # name: what replaces the variant's augmentation

@@ -43,7 +43,7 @@ from common.files import publish_json
 from common.labels import Labels
 from common.losses import build_loss
 from common.memory import keep_freed_memory
-from common.step import build_optimiser, optimise, update_ema
+from common.step import MuonAdamW, optimise, update_ema
 from data.synthetic import generate
 
 WARM_UP = 2  # steps
@@ -193,7 +193,7 @@ class OurLoop:
         self.network = torch.compile(self.model) if config.compile else self.model
         self.criterion, self.recipe = criterion, recipe
         self.mixed = config.precision == "bf16"
-        self.optimiser = build_optimiser(self.model, recipe)
+        self.optimiser = MuonAdamW(self.model, recipe)
         data, _ = open_data(labels, size, config.threads)
         self.batches = _forever(all_images(data, config.batch_size, device, Augmentation()))
 

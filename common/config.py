@@ -28,8 +28,8 @@ class TrainConfig:
     """Passes over the training part. Another number on resuming stretches the schedule of lr."""
     batch_size: int = 16
     """Images in one optimiser step, summed over all devices."""
-    lr: float = 1e-3
-    """Peak learning rate, reached after the warm-up."""
+    lr: float = 3e-3
+    """Peak learning rate, reached after the warm-up: AdamW's; Muon's is ten times that."""
     loss: str = "bce+lovasz"
     """Sum of losses by name: ce, bce, dice, lovasz, joined by '+'."""
     seed: int = 0
@@ -61,7 +61,7 @@ class TrainConfig:
     store: Path = PROJECT / "data" / ".store"
     """Folder of the decoded pixels (memory-mapped, rebuilt when data or size change)."""
     weight_decay: float = 1e-2
-    """AdamW weight decay, on convolution weights only."""
+    """Weight decay, on convolution weights only."""
     warmup: float = 0.05
     """Share of all steps over which the learning rate rises linearly; a cosine brings it down."""
     clip: float = 1.0

@@ -20,6 +20,7 @@ from common.files import publish, publish_json
 from common.loader import Data
 from common.runs import Run
 from common.state import Progress, Training
+from common.step import MuonAdamW
 
 SAMPLES = 4
 
@@ -65,7 +66,7 @@ def restore(
     device: torch.device,
     model: nn.Module,
     average: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: MuonAdamW,
 ) -> Progress:
     """Loads `save_state`'s file. Raises UserError where it is none or does not fit."""
     state = checkpoint.load(path, device, ("model", "average", "optimiser", "progress"))

@@ -20,7 +20,7 @@ from common.loader import Data, Loader
 from common.losses import build_loss, class_weights
 from common.metrics import baselines
 from common.state import Progress, Training
-from common.step import build_optimiser
+from common.step import MuonAdamW
 from common.sync_bn import synchronise_batch_norms
 from common.tracking import Tracker
 
@@ -55,7 +55,7 @@ def set_up(
     counts = data.store.pixel_counts[data.rows("train")].sum(axis=0)
     weights = class_weights(torch.from_numpy(counts)) if config.class_balance == "sqrt" else None
     criterion = _loss(config.loss, weights).to(device)
-    optimiser = build_optimiser(model, config)
+    optimiser = MuonAdamW(model, config)
 
     progress = Progress()
     if resumed and (folder / "last.pt").exists():

@@ -12,6 +12,7 @@ from torch import nn
 from common.config import TrainConfig
 from common.distributed import launcher
 from common.loader import Data, Loader
+from common.step import MuonAdamW
 from common.tracking import Tracker
 
 
@@ -47,7 +48,7 @@ class Training:
     average: nn.Module
     """Averaged weights: what is validated and kept."""
     criterion: nn.Module
-    optimiser: torch.optim.Optimizer
+    optimiser: MuonAdamW
     progress: Progress
     tracker: Tracker
     baselines: dict[str, float]

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
 
 from common.config import TrainConfig
+from common.muon import Muon
+
+MUON_LR = 10  # Muon's learning rate, in those of AdamW
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: float) -> float:
@@ -20,15 +24,46 @@ def learning_rate(step: int, total: int, peak: float, warmup: float) -> float:
     return peak * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
 
 
-def build_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.AdamW:
-    """Fused AdamW; weight decay acts on convolution weights, not on biases and batch norms."""
-    weights = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": weights, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.lr, fused=True)
+class MuonAdamW:
+    """Muon on the weights of convolutions, fused AdamW on biases and batch norms, as one.
+
+    Weight decay acts on convolution weights only.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainConfig) -> None:
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        weights = [p for p in model.parameters() if p.ndim > 1]
+        others = [p for p in model.parameters() if p.ndim <= 1]
+        self.muon = Muon(weights, MUON_LR * config.lr, config.weight_decay, dtype=dtype)
+        self.adamw = torch.optim.AdamW(others, config.lr, weight_decay=0.0, fused=True)
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the next step."""
+        return self.adamw.param_groups[0]["lr"]
+
+    @lr.setter
+    def lr(self, lr: float) -> None:
+        self.adamw.param_groups[0]["lr"] = lr
+        self.muon.param_groups[0]["lr"] = MUON_LR * lr
+
+    def zero_grad(self) -> None:
+        self.muon.zero_grad(set_to_none=True)
+        self.adamw.zero_grad(set_to_none=True)
+
+    def step(self, bad: torch.Tensor) -> None:
+        """Updates the weights; not where `bad`, a 0-d float tensor on the device, is 1.0."""
+        self.muon.step(bad)
+        self.adamw.grad_scale, self.adamw.found_inf = None, bad
+        self.adamw.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores `state_dict`. KeyError, TypeError or ValueError for that of another network."""
+        self.muon.load_state_dict(state["muon"])
+        self.adamw.load_state_dict(state["adamw"])
 
 
 @torch.no_grad()
@@ -53,7 +88,7 @@ def ema_decay(step: int, decay: float) -> float:
 def optimise(
     model: nn.Module,
     criterion: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    optimiser: MuonAdamW,
     images: torch.Tensor,
     targets: torch.Tensor,
     *,
@@ -62,18 +97,17 @@ def optimise(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Forward, backward, update. Returns (loss, bad), two 0-d tensors on the device.
 
-    bad is 1.0 where the loss or a gradient is not finite: the fused optimiser then leaves
-    parameters and moments as they are. Nothing here waits for the device.
+    bad is 1.0 where the loss or a gradient is not finite: the optimiser then leaves parameters and
+    moments as they are. Nothing here waits for the device.
     """
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.zero_grad()
     with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed_precision):
         logits = model(images)
     loss = criterion(logits, targets)
     loss.backward()
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
     bad = (~(torch.isfinite(loss.detach()) & torch.isfinite(norm))).float()
-    optimiser.grad_scale, optimiser.found_inf = None, bad
-    optimiser.step()
+    optimiser.step(bad)
     return loss.detach(), bad
 
 

@@ -72,7 +72,7 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
         "epoch": progress.epoch,
         "train/loss": progress.loss_sum / progress.good if progress.good else math.nan,
         **_validate(training),
-        "lr": training.optimiser.param_groups[0]["lr"],
+        "lr": training.optimiser.lr,
         "skipped_steps": progress.skipped,
         "images_per_second": images / seconds,
         "data_wait_fraction": waited / seconds,
@@ -116,8 +116,7 @@ def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
         waited += time.perf_counter() - asked
         done = progress.epoch * steps + step
         lr = learning_rate(done, total, config.lr, config.warmup)
-        for group in training.optimiser.param_groups:
-            group["lr"] = lr
+        training.optimiser.lr = lr
         _seed_step(config.seed, done)
         if guard:
             guard.remember()

@@ -27,7 +27,6 @@ class Config(TrainConfig):
     height: int = HEIGHT
     width: int = WIDTH
     loss: str = "bce+lovasz"
-    lr: float = 4e-3
     base_channels: int = 32
 
 

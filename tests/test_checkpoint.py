@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 from common import checkpoint, record
+from common.config import TrainConfig
 from common.errors import UserError
+from common.step import MuonAdamW
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -96,13 +98,16 @@ def test_a_checkpoint_of_another_make_is_said(tmp_path: Path, state: object, sai
         )
 
 
+EMPTY = {"state": {}, "param_groups": []}
+
+
 @pytest.mark.parametrize(
-    "change", [{"optimiser": {"state": {}, "param_groups": []}}, {"progress": {"epochs_done": 3}},
-               {"progress": 3}, {"optimiser": {}}],
+    "change", [{"optimiser": EMPTY}, {"optimiser": {"muon": EMPTY, "adamw": EMPTY}},
+               {"optimiser": {}}, {"progress": {"epochs_done": 3}}, {"progress": 3}],
 )  # fmt: skip
 def test_a_state_of_another_make_is_said(tmp_path: Path, change: dict) -> None:
     model = nn.Linear(2, 2)
-    optimiser = torch.optim.AdamW(model.parameters())
+    optimiser = MuonAdamW(model, TrainConfig())
     weights = model.state_dict()
     state = {"model": weights, "average": weights, "optimiser": optimiser.state_dict()}
     path, cpu = tmp_path / "last.pt", torch.device("cpu")

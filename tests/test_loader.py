@@ -14,7 +14,7 @@ from common.devices import pick_device
 from common.errors import UserError
 from common.loader import Loader, as_tensors, build_loaders, prepare
 from common.losses import build_loss
-from common.step import build_optimiser, optimise
+from common.step import MuonAdamW, optimise
 from unet_64x400.model import build_model
 from unet_64x400.train import Config
 
@@ -143,7 +143,7 @@ def test_a_step_never_waits_for_the_gpu(config: Config) -> None:
     device = torch.device("cuda", 0)
     train, _, _ = build_loaders(replace(config, device="cuda"), Augmentation())
     model = build_model(base_channels=8).to(device)
-    criterion, optimiser = build_loss("ce+dice").to(device), build_optimiser(model, config)
+    criterion, optimiser = build_loss("ce+dice").to(device), MuonAdamW(model, config)
 
     def step() -> None:
         images, targets = next(batches)

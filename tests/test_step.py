@@ -10,7 +10,7 @@ from torch import nn
 from common.config import TrainConfig
 from common.step import (
     BufferGuard,
-    build_optimiser,
+    MuonAdamW,
     ema_decay,
     learning_rate,
     optimise,
@@ -34,11 +34,20 @@ def test_learning_rate_of_a_single_step_is_the_peak() -> None:
 
 def test_weight_decay_spares_biases_and_norms() -> None:
     model = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
-    decayed, spared = build_optimiser(model, TrainConfig(weight_decay=0.3)).param_groups
+    optimiser = MuonAdamW(model, TrainConfig(weight_decay=0.3))
+    (decayed,), (spared,) = optimiser.muon.param_groups, optimiser.adamw.param_groups
     assert [p.shape for p in decayed["params"]] == [(2, 1, 3, 3)]
     assert decayed["weight_decay"] == 0.3
     assert len(spared["params"]) == 3
     assert spared["weight_decay"] == 0
+
+
+def test_learning_rate_is_set_for_all_parameters() -> None:
+    optimiser = MuonAdamW(small_model(), TrainConfig(lr=0.5))
+    assert optimiser.lr == 0.5
+    optimiser.lr = 0.25
+    assert optimiser.lr == optimiser.adamw.param_groups[0]["lr"] == 0.25
+    assert optimiser.muon.param_groups[0]["lr"] == 2.5
 
 
 def test_average_follows_parameters_and_statistics() -> None:
@@ -65,7 +74,7 @@ def small_model() -> nn.Module:
 
 
 def take_step(model: nn.Module, images: torch.Tensor, **options) -> tuple[float, float, object]:
-    optimiser = build_optimiser(model, TrainConfig())
+    optimiser = MuonAdamW(model, TrainConfig())
     targets = torch.zeros(len(images), 4, 4, dtype=torch.long)
     loss, bad = optimise(
         model, nn.CrossEntropyLoss(), optimiser, images, targets,
@@ -93,7 +102,8 @@ def test_a_non_finite_loss_leaves_weights_and_moments_alone() -> None:
     _, bad, optimiser = take_step(model, torch.full((2, 1, 4, 4), torch.inf))
     assert bad == 1
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
-    for state in optimiser.state.values():
+    assert all((state["momentum"] == 0).all() for state in optimiser.muon.state.values())
+    for state in optimiser.adamw.state.values():
         assert torch.isfinite(state["exp_avg"]).all()
         assert state["step"] == 0
     assert not torch.isfinite(model[1].running_mean).all()
