@@ -21,8 +21,8 @@ class Muon(torch.optim.Optimizer):
     """Nesterov momentum, made orthogonal, on weights that are read as matrices.
 
     A weight (outputs, ...) is read as outputs x everything else. An update's largest singular value
-    is about the learning rate, so one rate suits narrow and wide layers. `dtype` is that of the matrix
-    products. Weights of one shape are treated together: fewer and larger products.
+    is about the learning rate, so one rate suits narrow and wide layers. Weights of one shape are
+    treated together: fewer and larger products, in `dtype`.
     """
 
     def __init__(
