@@ -97,7 +97,9 @@ def measure(config: Config) -> dict[str, Any]:
 def _case(
     variant: str, size: tuple[int, int], labels: Labels, config: Config, device: torch.device
 ) -> dict[str, Any]:
-    recipe = importlib.import_module(f"{variant}.train").Config(batch_size=config.batch_size)
+    recipe = importlib.import_module(f"{variant}.train").Config(
+        batch_size=config.batch_size, precision=config.precision
+    )
     build = importlib.import_module(f"{variant}.model").build_model
     criterion = build_loss(recipe.loss).to(device)
     plain = PlainLoop(build().to(device), criterion, labels, size, config.batch_size, device)
@@ -192,7 +194,7 @@ class OurLoop:
         )
         self.network = torch.compile(self.model) if config.compile else self.model
         self.criterion, self.recipe = criterion, recipe
-        self.mixed = config.precision == "bf16"
+        self.mixed = recipe.precision == "bf16"
         self.optimiser = MuonAdamW(self.model, recipe)
         data, _ = open_data(labels, size, config.threads)
         self.batches = _forever(all_images(data, config.batch_size, device, Augmentation()))
