@@ -5,27 +5,35 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 
-def publish(path: Path, content: bytes | str) -> None:
-    """Writes `content` to `path` in one step that no reader and no crash can see half of.
+@contextmanager
+def publishing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO]:
+    """A file to write to, opened with `mode` and `options`; at the end it is put at `path`.
 
-    Raises OSError where the folder or the disk refuses; `path` then keeps its earlier content.
+    No reader and no crash can see half of it: after an exception `path` keeps its earlier content.
+    Raises OSError where the folder or the disk refuses.
     """
-    data = content.encode() if isinstance(content, str) else content
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
+        with os.fdopen(handle, mode, **options) as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).chmod(0o644)
         os.replace(name, path)
-    except BaseException:
+    finally:
         Path(name).unlink(missing_ok=True)
-        raise
+
+
+def publish(path: Path, content: bytes | str) -> None:
+    """Writes `content` to `path` in one step, as `publishing` does."""
+    with publishing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
 
 
 def publish_json(path: Path, value: Any) -> None:

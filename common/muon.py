@@ -8,7 +8,7 @@ asking the device.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
@@ -83,8 +83,8 @@ def orthogonal(matrices: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return (x.mT if tall else x).float()
 
 
-def _by_shape(weights: Iterable[Tensor]) -> Iterator[list[Tensor]]:
+def _by_shape(weights: Iterable[Tensor]) -> Iterable[list[Tensor]]:
     shapes: dict[torch.Size, list[Tensor]] = {}
     for weight in weights:
         shapes.setdefault(weight.flatten(1).shape, []).append(weight)
-    return iter(shapes.values())
+    return shapes.values()

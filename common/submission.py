@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import csv
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from common.files import publishing
 from common.labels import COLUMNS, OLD_COLUMNS
 
 AddMasks = Callable[[str, dict[int, str]], None]
@@ -23,24 +22,15 @@ def submission(path: Path, form: str, num_classes: int) -> Iterator[AddMasks]:
     image, empty without a defect. The file at `path` is replaced at the end; after an exception it
     is as it was. Raises OSError where folder or disk refuse.
     """
-    handle, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS if form == "new" else OLD_COLUMNS)
+    with publishing(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS if form == "new" else OLD_COLUMNS)
 
-            def add(name: str, masks: dict[int, str]) -> None:
-                if form == "new":
-                    writer.writerows((name, k, masks[k]) for k in sorted(masks))
-                else:
-                    classes = range(1, num_classes + 1)
-                    writer.writerows((f"{name}_{k}", masks.get(k, "")) for k in classes)
+        def add(name: str, masks: dict[int, str]) -> None:
+            if form == "new":
+                writer.writerows((name, k, masks[k]) for k in sorted(masks))
+            else:
+                classes = range(1, num_classes + 1)
+                writer.writerows((f"{name}_{k}", masks.get(k, "")) for k in classes)
 
-            yield add
-            file.flush()
-            os.fsync(file.fileno())
-        Path(partial).chmod(0o644)
-        os.replace(partial, path)
-    except BaseException:
-        Path(partial).unlink(missing_ok=True)
-        raise
+        yield add
