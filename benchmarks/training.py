@@ -38,7 +38,7 @@ from common.augment import Augmentation
 from common.cli import run
 from common.comparison.timing import machine
 from common.config import TrainConfig
-from common.devices import pick_device
+from common.devices import has_bf16, pick_device
 from common.files import publish_json
 from common.labels import Labels
 from common.losses import build_loss
@@ -61,8 +61,8 @@ class Config:
     """Images a step."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    """Precision of our step. The plain loop runs in fp32."""
+    precision: Literal["fp32", "bf16"] | None = None
+    """Precision of our step; the plain loop runs in fp32. Default: bf16 where the device has it."""
     compile: bool = False
     """Compile our network."""
     threads: int = 2
@@ -82,6 +82,7 @@ def measure(config: Config) -> dict[str, Any]:
     torch.set_float32_matmul_precision("high")  # the ceiling may use TF32, as convolutions do
     keep_freed_memory()
     device = pick_device(config.device)
+    config.precision = config.precision or ("bf16" if has_bf16(device) else "fp32")
     with tempfile.TemporaryDirectory() as folder:
         root = config.data or generate(Path(folder) / "strips", 8 * config.batch_size, seed=0)
         labels = labels_module.load(root)

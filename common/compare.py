@@ -35,7 +35,7 @@ from common.comparison.results import Json, Scored
 from common.comparison.showcase import gallery
 from common.comparison.tracking import log_comparison
 from common.comparison.tune import ensure_thresholds
-from common.devices import default_precision, pick_device
+from common.devices import pick_device, pick_precision
 from common.errors import UserError
 from common.evaluate import Contestant, evaluate
 from common.files import publish, publish_json
@@ -105,7 +105,7 @@ def _compare(config: Config, command: str) -> Json:
     test = test_part(entered, labels)
     names = test["image"].tolist()
     device = pick_device(config.device)
-    precision = config.precision or default_precision(device)
+    precision = pick_precision(config.precision, device)
 
     contestants = _contestants(entered, labels, config, device, precision)
     state = config.out / ".evaluation"

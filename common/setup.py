@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common import console, distributed, record, runs
 from common.config import TrainConfig
-from common.devices import default_precision
+from common.devices import pick_precision
 from common.errors import UserError
 from common.loader import Data, Loader
 from common.losses import build_loss, class_weights
@@ -40,7 +40,7 @@ def set_up(
 
     Raises UserError as `training.fit` does; nothing is written before the data is known good.
     """
-    config.precision = config.precision or default_precision(device)
+    config.precision = pick_precision(config.precision, device)
     train, val, _ = build_loaders(config)
     data = train.data
     if resumed:

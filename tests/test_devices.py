@@ -1,0 +1,58 @@
+"""The precision that a device gets: bf16 only where it is not emulated, unless asked for."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from common.devices import has_bf16, pick_precision
+
+CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A function that pretends to a GPU of some compute capability (T4 7.5, A100 8.0)."""
+
+    def pretend(major: int) -> None:
+        properties = SimpleNamespace(major=major)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device", nullcontext)
+        monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+        monkeypatch.setattr(torch.version, "hip", None)
+
+    return pretend
+
+
+@pytest.mark.parametrize(("major", "precision"), [(7, "fp32"), (8, "bf16"), (9, "bf16")])
+def test_a_gpu_gets_bf16_only_where_it_is_not_emulated(gpu, capsys, major, precision) -> None:
+    gpu(major)
+    assert pick_precision(None, GPU) == precision
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("capability", "fast"),
+    [("DEFAULT", False), ("AVX2", False), ("AVX512", True), ("SVE256", True)],
+)
+def test_emulated_bf16_on_a_cpu_is_done_with_a_warning(
+    monkeypatch, capsys, capability, fast
+) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert has_bf16(CPU) == fast
+    assert pick_precision("bf16", CPU) == "bf16"
+    assert ("this CPU only emulates bf16" in capsys.readouterr().out) != fast
+
+
+def test_a_cpu_computes_in_fp32_unless_asked(capsys) -> None:
+    assert pick_precision(None, CPU) == "fp32"
+    assert pick_precision("fp32", CPU) == "fp32"
+    assert capsys.readouterr().out == ""
+
+
+def test_a_gpu_that_emulates_bf16_says_so(gpu, capsys) -> None:
+    gpu(7)
+    assert pick_precision("bf16", GPU) == "bf16"
+    assert "this GPU only emulates bf16" in capsys.readouterr().out
