@@ -5,10 +5,10 @@
 
 Plain loop: the same network and loss in float32, contiguous, unfused optimiser, `.item()` at every
 step, and every image read from its file by the careful per-item dataset of `benchmarks.loading`.
-Our loop: the pixel store, augmentation on the device, channels last, mixed precision, fused
-optimiser, gradient clipping and averaged weights. The two take turns step by step, so that a noisy
-machine troubles both alike. The ceiling is a large matrix product in our precision, which takes its
-turn too.
+Our loop: the pixel store, augmentation on the device, channels last and mixed precision where they
+help, fused optimiser, gradient clipping and averaged weights. The two take turns step by step, so
+that a noisy machine troubles both alike. The ceiling is a large matrix product in our precision,
+which takes its turn too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from common.augment import Augmentation
 from common.cli import run
 from common.comparison.timing import machine
 from common.config import TrainConfig
-from common.devices import has_bf16, pick_device
+from common.devices import has_bf16, memory_format, pick_device
 from common.files import publish_json
 from common.labels import Labels
 from common.losses import build_loss
@@ -191,7 +191,7 @@ class OurLoop:
         device: torch.device,
     ) -> None:
         self.model, self.average = (
-            build().to(device, memory_format=torch.channels_last) for _ in range(2)
+            build().to(device, memory_format=memory_format(device)) for _ in range(2)
         )
         self.network = torch.compile(self.model) if config.compile else self.model
         self.criterion, self.recipe = criterion, recipe

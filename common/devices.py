@@ -51,3 +51,13 @@ def has_bf16(device: torch.device) -> bool:
         with torch.cuda.device(device):
             return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "AVX2")
+
+
+def memory_format(device: torch.device) -> torch.memory_format:
+    """How a network's tensors lie in training: channels last, but for a CPU with AVX2 alone.
+
+    There the gradients of convolutions take longer so: a step of the U-Net at 64x400 1.4 times.
+    """
+    if device.type == "cpu" and torch.backends.cpu.get_cpu_capability() == "AVX2":
+        return torch.contiguous_format
+    return torch.channels_last

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common import console, distributed, record, runs
 from common.config import TrainConfig
-from common.devices import pick_precision
+from common.devices import memory_format, pick_precision
 from common.errors import UserError
 from common.loader import Data, Loader
 from common.losses import build_loss, class_weights
@@ -48,7 +48,7 @@ def set_up(
 
     torch.manual_seed(config.seed)
     arguments = {"base_channels": config.base_channels, "num_classes": data.num_classes}
-    model = build_model(**arguments).to(device, memory_format=torch.channels_last)
+    model = build_model(**arguments).to(device, memory_format=memory_format(device))
     if config.sync_bn and distributed.world_size() > 1:
         model = synchronise_batch_norms(model, device)
     average = copy.deepcopy(model).requires_grad_(False).eval()

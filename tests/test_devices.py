@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from common.devices import has_bf16, pick_precision
+from common.devices import has_bf16, memory_format, pick_precision
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -56,3 +56,13 @@ def test_a_gpu_that_emulates_bf16_says_so(gpu, capsys) -> None:
     gpu(7)
     assert pick_precision("bf16", GPU) == "bf16"
     assert "this GPU only emulates bf16" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"),
+    [("AVX2", torch.contiguous_format), ("AVX512", torch.channels_last)],
+)
+def test_channels_come_last_where_that_is_faster(monkeypatch, capability, expected) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    assert memory_format(CPU) == expected
+    assert memory_format(GPU) == torch.channels_last
