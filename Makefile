@@ -8,9 +8,9 @@ DEMO_OPTIONS := --data data/synthetic --resume auto --wandb offline --wandb-grou
 
 demo: .venv/.installed
 	$(BIN)/python -m data.synthetic --out data/synthetic --images 320 --seed 0
-	$(BIN)/python unet_64x400/train.py $(DEMO_OPTIONS) --out runs/demo/unet_64x400 --base-channels 16 --epochs 10
-	$(BIN)/python unet_128x800/train.py $(DEMO_OPTIONS) --out runs/demo/unet_128x800 --base-channels 16 --epochs 4
-	$(BIN)/python modified_unet/train.py $(DEMO_OPTIONS) --out runs/demo/modified_unet --batch-size 8 --epochs 30
+	$(BIN)/python unet_64x400/train.py $(DEMO_OPTIONS) --out runs/demo/unet_64x400 --base-channels 16 --batch-size 8 --epochs 5
+	$(BIN)/python unet_128x800/train.py $(DEMO_OPTIONS) --out runs/demo/unet_128x800 --base-channels 16 --batch-size 8 --epochs 2
+	$(BIN)/python modified_unet/train.py $(DEMO_OPTIONS) --out runs/demo/modified_unet --batch-size 8 --epochs 12
 	$(BIN)/python -m common.compare $(DEMO) --out report --repeats 5 --wandb offline
 	$(BIN)/python -m common.summary $(DEMO)
 	@echo "report: $(CURDIR)/report/index.html"
