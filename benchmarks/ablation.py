@@ -25,6 +25,7 @@ from common.comparison.report import markdown_table
 from common.config import PROJECT
 from common.errors import UserError
 from common.files import publish
+from common.loader import default_root
 from modified_unet import dataloader, train
 
 CHANGES = {  # name: options of the training
@@ -57,8 +58,8 @@ COLUMNS = {
 class Config:
     """Train the slim network with one change at a time."""
 
-    data: Path = PROJECT / "data" / "synthetic"
-    """Data set root."""
+    data: Path | None = None
+    """Data set root. Default: the one that a training takes."""
     out: Path = PROJECT / "runs" / "ablation"
     """Folder for the run directories and table.md."""
     epochs: int = 12
@@ -94,7 +95,7 @@ def ablate(config: Config) -> pd.DataFrame:
 
 
 def _options(config: Config) -> list[str]:
-    given = dataclasses.asdict(config)
+    given = dataclasses.asdict(config) | {"data": config.data or default_root()}
     del given["out"]
     pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in given.items()]
     return [*sum(pairs, ()), "--resume", "auto", "--wandb", "disabled"]

@@ -1,4 +1,4 @@
-"""What a machine can do at most: the FLOP/s of a large matrix product."""
+"""What a machine can do: the FLOP/s of a large matrix product. A convolution may do better."""
 
 from __future__ import annotations
 

@@ -79,9 +79,9 @@ class Config:
     """JSON file for the figures."""
 
     def __post_init__(self) -> None:
-        for name in ("strips", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        for name, least in (("strips", 1), ("rounds", 1), ("threads", 0)):
+            if getattr(self, name) < least:
+                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
         if len(set(self.runs)) < len(self.runs):
             raise ValueError("--runs names a run twice")
 

@@ -31,10 +31,9 @@ from tqdm import tqdm
 from common import labels as labels_module
 from common.augment import Augmentation
 from common.cli import run
-from common.config import PROJECT
 from common.files import publish_json
 from common.labels import Labels, fingerprint
-from common.loader import Data, Loader, as_tensors
+from common.loader import Data, Loader, as_tensors, default_root
 from common.memory import keep_freed_memory
 from common.splits import make_split
 from common.store import open_store, resize_image, resize_labels
@@ -47,8 +46,8 @@ SECONDS = 0.5  # that a loader runs a round, at least
 class Config:
     """Images a second of three loaders."""
 
-    data: Path = PROJECT / "data" / "synthetic"
-    """Data set root."""
+    data: Path | None = None
+    """Data set root. Default: the one that a training takes."""
     height: int = 128
     """Height of the loaded images."""
     width: int = 800
@@ -63,6 +62,11 @@ class Config:
     """Rows that the scanned CSV is padded to; Severstal has this many."""
     out: Path | None = None
     """JSON file for the figures."""
+
+    def __post_init__(self) -> None:
+        for name in ("height", "width", "batch_size", "workers", "rounds"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
 
 
 class Plain(Dataset):
@@ -118,7 +122,7 @@ def measure(config: Config) -> dict:
     cv2.setNumThreads(1)
     torch.set_num_threads(config.workers)
     keep_freed_memory()
-    labels = labels_module.load(config.data)
+    labels = labels_module.load(config.data or default_root())
     size = (config.height, config.width)
     data, build_seconds = open_data(labels, size, config.workers)
     cpu = torch.device("cpu")
@@ -146,7 +150,7 @@ def measure(config: Config) -> dict:
         for name, value in seconds.items()
     ]
     return {
-        "data": str(config.data),
+        "data": str(labels.root),
         "images": len(labels.images),
         "size": list(size),
         "workers": config.workers,

@@ -44,6 +44,7 @@ WORTH = 1.03  # factor that a doubled batch must gain for the next to be tried
 SPREAD = (10, 90)  # percentiles
 BUSY = 0.9  # share of its threads' time that a process gets at least on an idle machine
 LARGEST_BATCH = {"cpu": 16, "cuda": 512}
+GRAPHS = 64  # compiled of one network's code at most
 
 
 @dataclass
@@ -88,6 +89,9 @@ def benchmark(config: Config) -> dict[str, Any]:
     device = pick_device(config.device)
     torch.set_num_threads(config.threads)
     torch.set_float32_matmul_precision("high")  # the ceiling may use TF32, as convolutions do
+    if config.compile:  # a graph for every batch size, and two networks share their code
+        torch._dynamo.config.recompile_limit = GRAPHS
+        torch._dynamo.config.fail_on_recompile_limit_hit = True  # else it goes on uncompiled
     entries = [make_entry(variant, size, device, config) for variant, size in NETWORKS]
     with torch.inference_mode():
         counted = [count(entry, device) for entry in entries]
@@ -137,7 +141,9 @@ def count(entry: Entry, device: torch.device) -> dict[str, float]:
     with FlopCounterMode(display=False) as counter:
         entry.plain(image)
     weights = sum(p.nbytes for p in entry.plain.parameters())
-    peak = peak_of(partial(entry.fast if image.is_cuda else entry.plain, image), device)
+    compute = partial(entry.fast if image.is_cuda else entry.plain, image)
+    compute()  # compiles, and loads what libraries keep
+    peak = peak_of(compute, device)
     return {
         "parameters": parameters(entry.plain),
         "conv_layers": conv_layers(entry.plain),

@@ -96,7 +96,7 @@ def _pytorch(run: Run, rule: Thresholds, device: torch.device, precision: str) -
 
 def _compiled(run: Run, rule: Thresholds, device: torch.device, precision: str) -> Way:
     segmenter = Segmenter(run, device, precision)
-    segmenter.network = torch.compile(segmenter.network)
+    segmenter.network = torch.compile(segmenter.network, dynamic=False)
     return _around(segmenter, rule)
 
 
@@ -223,5 +223,5 @@ def _around(
         decide=lambda logits, size: decide_logits(upsample(logits, size), rule)[0].numpy(
             force=True
         ),
-        pretend=pretend,
+        pretend=waited(pretend),
     )
