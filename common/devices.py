@@ -13,6 +13,8 @@ from common.errors import UserError
 def pick_device(name: str) -> torch.device:
     """The device that `--device` names; under torchrun each process takes its own GPU.
 
+    A GPU becomes the current one, on which streams, events and pinned memory are made.
+
     Raises UserError where a GPU is asked for and there is none.
     """
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -24,6 +26,7 @@ def pick_device(name: str) -> torch.device:
     device = torch.device(name)
     if device.index >= torch.cuda.device_count():
         raise UserError(f"--device {name}: there are {torch.cuda.device_count()} CUDA devices.")
+    torch.cuda.set_device(device)
     return device
 
 

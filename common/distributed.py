@@ -33,8 +33,6 @@ def process_group(device: torch.device) -> Iterator[None]:
     if not launched():
         yield
         return
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     with lost_peer_said("start all of them again"):
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
         try:

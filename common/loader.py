@@ -23,10 +23,9 @@ from common.errors import UserError
 from common.labels import Labels
 from common.store import Store, open_store
 from common.stream import ahead
-from data.synthetic import generate
+from data.synthetic import IMAGES, generate
 
 PARTS = ("train", "val", "test")
-SYNTHETIC_IMAGES = 400
 PREFETCH = 2  # batches made ahead where the pixels do not lie on the device
 
 
@@ -105,8 +104,8 @@ def default_root() -> Path:
             return root
     root = PROJECT / "data" / "synthetic"
     if is_main():
-        print(f"no --data given and no data/severstal: making {SYNTHETIC_IMAGES} images in {root}")
-    generate(root, SYNTHETIC_IMAGES, seed=0)
+        print(f"no --data given and no data/severstal: making {IMAGES} images in {root}")
+    generate(root, IMAGES, seed=0)
     return root
 
 

@@ -20,9 +20,9 @@ ITERATIONS = 5
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum, made orthogonal, on weights that are read as matrices.
 
-    A weight (outputs, ...) is read as outputs x everything else. An update's largest singular value
-    is about the learning rate, so one rate suits narrow and wide layers. Weights of one shape are
-    treated together: fewer and larger products, in `dtype`.
+    Rows are the first dimension, columns all others. An update's largest singular value is about
+    the learning rate, so one rate suits narrow and wide layers. Weights of one shape are treated
+    together: fewer and larger products, in `dtype`.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """Looks through a data set: what is in it, and everything that is wrong with it.
 
     python -m data.check data/severstal
-    python -m data.check new_photographs --run runs/A
+    python -m data.check data/new_strips --run runs/A
 
 Every image is read and every mask laid on it. Exit code 0 where nothing is wrong, else 2. With a
 run, one line says where the images leave the range of those that the run was trained on.

@@ -1,6 +1,6 @@
 """Makes Severstal-format strips of steel, so that everything runs before the real data is there.
 
-    python -m data.synthetic --out data/synthetic --images 240 --seed 0
+    python -m data.synthetic --out data/synthetic --images 320 --seed 0
 
 writes DIR/train_images/<9 hex digits>.jpg (256x1600, grey stored as RGB) and DIR/train.csv in
 either of Kaggle's formats. Classes, their combinations, mask areas and the share of clean strips
@@ -30,10 +30,12 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from common.config import PROJECT
 from common.errors import UserError
 from common.rle import encode
 from data import strips
 
+IMAGES = 320
 VERSION = 1  # of the drawing: raise it when the same seed gives other pixels
 NOTE = "synthetic.json"  # what a folder of strips was made of
 SMALLEST = 64  # pixels, height and width
@@ -105,9 +107,9 @@ def strip(seed: int, index: int, shape: strips.Shape) -> tuple[np.ndarray, np.nd
 class Options:
     """What strips to make, and where."""
 
-    out: Path
+    out: Path = PROJECT / "data" / "synthetic"
     """Folder to make; it gets train_images/, train.csv and a note of these options."""
-    images: int = 240
+    images: int = IMAGES
     """Number of strips, clean ones included."""
     seed: int = 0
     """Another seed, other strips."""

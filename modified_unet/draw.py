@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from torch import nn
 
 from common import cli
+from common.errors import UserError
 from modified_unet.model import MultiScaleBlock, build_model
 
 PICTURE = Path(__file__).with_name("network.svg")
@@ -117,7 +118,10 @@ def main(argv: list[str] | None = None) -> int:
     """Writes the picture; returns the exit code."""
 
     def save(config: Config) -> None:
-        draw(stages(build_model())).savefig(config.out, metadata={"Date": None})
+        try:
+            draw(stages(build_model())).savefig(config.out, metadata={"Date": None})
+        except (OSError, ValueError) as error:  # matplotlib does not write every format
+            raise UserError(f"cannot write {config.out}: {error}") from error
         print(config.out)
 
     return cli.run(save, Config, argv)

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from common.devices import has_bf16, memory_format, pick_precision
+from common.devices import has_bf16, memory_format, pick_device, pick_precision
+from common.errors import UserError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
 
@@ -66,3 +67,23 @@ def test_channels_come_last_where_that_is_faster(monkeypatch, capability, expect
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     assert memory_format(CPU) == expected
     assert memory_format(GPU) == torch.channels_last
+
+
+def test_the_gpu_of_a_command_becomes_the_current_one(gpu, monkeypatch) -> None:
+    gpu(9)
+    current = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    assert pick_device("cuda:1") == torch.device("cuda:1")
+    assert pick_device("auto") == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert pick_device("auto") == torch.device("cuda:1")
+    assert current == [torch.device("cuda:1"), torch.device("cuda:0"), torch.device("cuda:1")]
+
+
+def test_a_gpu_that_is_not_there_is_named(gpu, monkeypatch) -> None:
+    gpu(9)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UserError, match="--device cuda:2: there are 2 CUDA devices"):
+        pick_device("cuda:2")

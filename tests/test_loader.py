@@ -12,9 +12,11 @@ from common import splits
 from common.augment import Augmentation
 from common.devices import pick_device
 from common.errors import UserError
-from common.loader import Loader, as_tensors, build_loaders, prepare
+from common.loader import Loader, as_tensors, build_loaders, default_root, prepare
 from common.losses import build_loss
 from common.step import MuonAdamW, optimise
+from data import synthetic
+from data.synthetic import IMAGES
 from unet_64x400.model import build_model
 from unet_64x400.train import Config
 
@@ -199,3 +201,25 @@ def test_batches_made_ahead_are_the_same(config: Config) -> None:
     for one, other in zip(at_once, made_ahead, strict=True):
         assert torch.equal(one[0], other[0])
         assert torch.equal(one[1], other[1])
+
+
+def test_without_data_severstal_is_taken_where_it_is(monkeypatch, tmp_path, capsys) -> None:
+    monkeypatch.setattr("common.loader.PROJECT", tmp_path)
+    severstal = tmp_path / "data" / "severstal"
+    severstal.mkdir(parents=True)  # a download that never came
+    with monkeypatch.context() as patch:
+        patch.setattr("common.loader.generate", lambda root, images, seed: root.mkdir())
+        assert default_root() == tmp_path / "data" / "synthetic"
+        assert f"making {IMAGES} images" in capsys.readouterr().out
+    (severstal / "train.csv").touch()
+    assert default_root() == severstal
+    assert f"using {severstal}" in capsys.readouterr().out
+
+
+def test_strips_of_make_demo_are_those_of_a_training_without_data(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("common.loader.PROJECT", tmp_path)
+    monkeypatch.setattr("common.loader.IMAGES", 2)
+    root = default_root()
+    assert synthetic.main(["--out", str(root), "--images", "2", "--seed", "0"]) == 0
+    assert default_root() == root
+    assert synthetic.Options().images == IMAGES

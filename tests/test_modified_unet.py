@@ -1,12 +1,14 @@
 """What the slim-deep network claims about itself."""
 
+import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 import unet_64x400.model
-from common.blocks import conv_layers, parameters
+from common.blocks import Conv2d, conv_layers, parameters
 from modified_unet.draw import SUMS, draw, stages
+from modified_unet.draw import main as draw_main
 from modified_unet.model import (
     MultiScaleBlock,
     SlimDeepUNet,
@@ -152,3 +154,25 @@ def test_bf16_learns_as_fp32_at_a_width_where_pytorch_alone_does_not() -> None:
         if name.startswith(("context.scales", "decode4.scales")) and exact.ndim == 4:
             off = (gradients[1][name] - exact).norm() / exact.norm()
             assert off < 0.4, name  # 0.17 to 0.26 is bf16's rounding; PyTorch alone: 0.75 and NaN
+
+
+@pytest.mark.parametrize(
+    ("channels", "dilation", "precision"),
+    [(24, 2, torch.float32), (32, 2, torch.bfloat16), (24, 1, torch.bfloat16)],
+)
+def test_only_what_pytorch_gets_wrong_in_bf16_is_kept_out_of_it(
+    channels, dilation, precision
+) -> None:
+    """Above it is the result that counts, and that is wrong on some processors only."""
+    features = torch.randn(1, channels, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        made = Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)(features)
+    assert made.dtype == precision
+
+
+def test_a_figure_that_cannot_be_written_is_refused(tmp_path, capsys) -> None:
+    for name in ("network.xyz", "nowhere/network.svg"):
+        assert draw_main(["--out", str(tmp_path / name)]) == 2
+        assert f"cannot write {tmp_path / name}" in capsys.readouterr().err
+    assert draw_main(["--out", str(tmp_path / "network.svg")]) == 0
+    assert (tmp_path / "network.svg").stat().st_size > 1000
