@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from torch import nn
 
 from common.errors import UserError
 from common.files import publish
+
+# What torch.load raises for bytes that are no checkpoint, besides UnpicklingError.
+DAMAGE = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError,
+    struct.error,
+)  # fmt: skip
 
 
 def save(path: Path, state: dict[str, Any]) -> None:
@@ -46,7 +53,7 @@ def load(
             f"{path} is refused: it is damaged or holds more than tensors and plain values, which\n"
             "could run code when loaded. Only checkpoints written by this package are read."
         ) from error
-    except (RuntimeError, EOFError, OSError) as error:
+    except DAMAGE as error:
         raise UserError(f"cannot read the checkpoint {path}: {error}") from error
     if not isinstance(state, dict) or any(key not in state for key in keys):
         raise UserError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -92,7 +93,7 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 <= value < high:
                 raise ValueError(f"{_flag(name)} must be at least 0 and below {high}, got {value}")
-        if self.device not in ("auto", "cpu", "cuda") and not self.device.startswith("cuda:"):
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
 
     def given_options(self) -> set[str]:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 
 from common.errors import UserError
+
+FILLING = timedelta(hours=24)  # that the caches of a large data set on a slow disk may take
 
 
 def launched() -> bool:
@@ -108,8 +111,10 @@ def one_at_a_time_per_node() -> Iterator[None]:
         yield
         return
     first = int(os.environ.get("LOCAL_RANK", "0")) == 0
+    group = dist.new_group(backend="gloo", timeout=FILLING)  # NCCL gives up after 10 minutes
     if not first:
-        dist.barrier()
+        dist.barrier(group)
     yield
     if first:
-        dist.barrier()
+        dist.barrier(group)
+    dist.destroy_process_group(group)

@@ -135,7 +135,8 @@ class Loader:
     images: (n, 1, H, W) float32, normalised; targets: (n, H, W) int64; both on `device`.
     With augmentation it is a training loader: a new order each epoch (`set_epoch`), the last
     incomplete batch dropped, each process taking an equal share of every global batch. Without, it
-    walks the rows once, each process over every world_size-th row: none twice, none left out.
+    walks the rows once, each process over every world_size-th row, in batches of its share: none
+    twice, none left out.
     Everything follows from (seed, epoch, step), so any batch can be made again.
     """
 
@@ -156,7 +157,8 @@ class Loader:
         self.augmentation = augmentation
         self.epoch = 0
         self.start_step = 0
-        self.batch_size = _shared(batch_size, len(rows)) if augmentation else batch_size
+        share = max(1, batch_size // world_size())
+        self.batch_size = _shared(batch_size, len(rows)) if augmentation else share
         self._images, self._labels = pixels
         self.resident = self._images.device == device  # else batches are made ahead
 
@@ -180,7 +182,7 @@ class Loader:
         if self.resident:
             yield from map(batch, steps)
             return
-        with ThreadPoolExecutor(1) as pool:  # gathered and sent while the device computes
+        with ThreadPoolExecutor(1) as pool:  # gathered while the device computes
             yield from ahead(batch, steps, pool, PREFETCH)
 
     def batch_names(self, step: int) -> list[str]:

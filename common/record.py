@@ -161,6 +161,8 @@ def reopen_folder(config: TrainConfig, folder: Path, data: Data, progress: Progr
         )
     root = str(data.labels.root.resolve())
     try:
+        for leftover in folder.glob(".*.pt.*"):
+            leftover.unlink()  # of a kill in mid-save
         if progress.history:
             _write_table(folder, progress)
         if changed or root != saved["data"]["root"]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import importlib
 import json
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pandas as pd
 import torch
@@ -92,6 +93,21 @@ def load(path: Path | str) -> Run:
         raise UserError(f"{path / 'config.json'} is damaged: {error}") from error
 
 
+def claim(folder: Path) -> IO:
+    """Keeps other processes from training in a run directory, as long as the file stays open.
+
+    Raises UserError where one does, and where the directory cannot be written.
+    """
+    try:
+        file = (folder / "split.csv").open("r+")
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"another process is training in {folder}.") from None
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+    return file
+
+
 def new_model(variant: str, arguments: dict[str, Any]) -> nn.Module:
     """An untrained network of the variant, found by the name of its package."""
     try:
@@ -146,9 +162,18 @@ def _to_resume(config: TrainConfig) -> Path | None:
     for path in sorted(candidates, key=lambda p: p.stat().st_mtime, reverse=True):
         run = load(path.parent)
         metrics = path.parent / "metrics.csv"
-        if not metrics.exists() or len(run.metrics()) < run.options["epochs"]:
+        unfinished = not metrics.exists() or len(run.metrics()) < run.options["epochs"]
+        if unfinished and not _is_claimed(path.parent):
             return path.parent
     return None
+
+
+def _is_claimed(folder: Path) -> bool:
+    try:
+        claim(folder).close()
+    except UserError:
+        return True
+    return False
 
 
 def _merge(config: TrainConfig, run: Run) -> TrainConfig:

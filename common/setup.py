@@ -40,6 +40,8 @@ def set_up(
 
     Raises UserError as `training.fit` does; nothing is written before the data is known good.
     """
+    # Before last.pt is read: another process may still be writing it.
+    claim = runs.claim(folder) if resumed and distributed.is_main() else None
     config.precision = pick_precision(config.precision, device)
     train, val, _ = build_loaders(config)
     data = train.data
@@ -78,10 +80,11 @@ def set_up(
             record.reopen_folder(config, folder, data, progress)
         else:
             record.open_folder(config, folder, data, details, run_id)
+            claim = runs.claim(folder)
     tracker = Tracker(config, folder, run_id, details)
     training = Training(
         config, folder, device, data, train, val, model, network, average, criterion, optimiser,
-        progress, tracker, floor,
+        progress, tracker, floor, claim,
     )  # fmt: skip
     console.opening(training, resumed)
     return training

@@ -104,9 +104,10 @@ def optimise(
     with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed_precision):
         logits = model(images)
     loss = criterion(logits, targets)
-    loss.backward()
+    # A loss that is not finite makes all gradients so, on every process that shares them.
+    loss.backward(torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan).to(loss))
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-    bad = (~(torch.isfinite(loss.detach()) & torch.isfinite(norm))).float()
+    bad = (~torch.isfinite(norm)).float()
     optimiser.step(bad)
     return loss.detach(), bad
 

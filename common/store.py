@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import os
@@ -28,7 +29,7 @@ from tqdm import tqdm
 from common.errors import UserError
 from common.labels import Labels, read_image
 
-VERSION = 2
+VERSION = 3
 HALF_UP = 0.501  # added, then cut off: rounds halves up, also those that arithmetic put just below
 _DONE = np.uint64(1 << 32)  # above any 32-bit checksum: tells a finished row from an empty one
 
@@ -60,7 +61,8 @@ def open_store(
 
     folder: where stores live. fingerprint: content hash of the data set. workers: decoding
     threads, 0 for one a core. Raises UserError for an image that cannot be read, a mask that does
-    not fit its image, a folder that cannot be written or a disk that is too small.
+    not fit its image, a folder that cannot be written, a disk that is too small
+    or a store that was damaged.
     """
     names = tuple(names)
     identity = json.dumps([VERSION, fingerprint, size, labels.num_classes, names])
@@ -68,20 +70,26 @@ def open_store(
     home = Path(folder) / f"{size[0]}x{size[1]}-{key}"
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        with _lock(home.with_suffix(".lock")):
-            if not home.exists():
-                _build(labels, names, size, home, workers)
+        if not home.exists():
+            with _lock(home.with_suffix(".lock")):
+                if not home.exists():  # another process may have been faster
+                    _build(labels, names, size, home, workers)
     except OSError as error:
         raise UserError(
             f"cannot write the pixel store {home}: {error.strerror or error}\n"
             "Free some space or name another folder with --store."
         ) from error
-    return Store(
-        images=np.load(home / "images.npy", mmap_mode="r"),
-        labels=np.load(home / "labels.npy", mmap_mode="r"),
-        names=names,
-        pixel_counts=np.load(home / "pixel_counts.npy"),
-    )
+    try:
+        return Store(
+            images=np.load(home / "images.npy", mmap_mode="r"),
+            labels=np.load(home / "labels.npy", mmap_mode="r"),
+            names=names,
+            pixel_counts=np.load(home / "pixel_counts.npy"),
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the pixel store {home} is damaged: {error}\nDelete this folder; it is built anew."
+        ) from error
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -146,13 +154,13 @@ def _fill(
     checksums = _array(partial / "checksums.npy", (len(names),), np.uint64)
 
     def fill_row(row: int) -> None:
-        if checksums[row] == _checksum(images[row], maps[row]):
+        if checksums[row] == _checksum(images[row], maps[row], counts[row]):
             return
         image = read_image(labels.path(names[row]))
         images[row] = resize_image(image, size)
         maps[row] = resize_labels(labels.label_map(names[row], image.shape), size)
         counts[row] = np.bincount(maps[row].ravel(), minlength=counts.shape[1])
-        checksums[row] = _checksum(images[row], maps[row])
+        checksums[row] = _checksum(images[row], maps[row], counts[row])
 
     # Threads suffice: decoding, resizing and checksums release the interpreter lock.
     pool = ThreadPoolExecutor(workers or os.cpu_count())
@@ -167,8 +175,8 @@ def _fill(
         array.flush()
 
 
-def _checksum(image: np.ndarray, label_map: np.ndarray) -> np.uint64:
-    return np.uint64(zlib.crc32(label_map, zlib.crc32(image))) | _DONE
+def _checksum(*parts: np.ndarray) -> np.uint64:
+    return np.uint64(functools.reduce(lambda sum_, part: zlib.crc32(part, sum_), parts, 0)) | _DONE
 
 
 def _array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:

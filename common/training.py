@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -48,15 +49,16 @@ def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoader
             runs.choose_folder(config) if distributed.is_main() else None
         )
         training = set_up(config, folder, resumed, device, build_model, build_loaders)
-        try:
-            again = f"continue with {training.resume_command}"
-            with distributed.lost_peer_said(again), stop_on_signal() as stop:
-                for _ in range(training.progress.epoch, config.epochs):
-                    _run_epoch(training, stop)
-        except (UserError, Interrupted, KeyboardInterrupt):
-            training.tracker.finish(exit_code=1)
-            raise
-        training.tracker.finish()
+        with training.claim or nullcontext():
+            try:
+                again = f"continue with {training.resume_command}"
+                with distributed.lost_peer_said(again), stop_on_signal() as stop:
+                    for _ in range(training.progress.epoch, config.epochs):
+                        _run_epoch(training, stop)
+            except (UserError, Interrupted, KeyboardInterrupt):
+                training.tracker.finish(exit_code=1)
+                raise
+            training.tracker.finish()
         console.closing(training)
     return folder
 

@@ -23,7 +23,8 @@ def _two_threads() -> None:
 @pytest.fixture(autouse=True)
 def _no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> None:
     """Tests behave alike on a machine with a wandb account and on one without."""
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
 
 

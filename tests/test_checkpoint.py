@@ -3,6 +3,7 @@
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -116,3 +117,24 @@ def test_a_state_of_another_make_is_said(tmp_path: Path, change: dict) -> None:
     checkpoint.save(path, state | {"progress": {"epoch": 3}} | change)
     with pytest.raises(UserError, match=r"last\.pt .*does not fit"):
         record.restore(path, cpu, model, model, optimiser)
+
+
+def test_a_damaged_checkpoint_is_refused_or_read(tmp_path: Path) -> None:
+    """Whatever bytes a disk or a transfer spoils: no other exception ever escapes."""
+    path, random = tmp_path / "last.pt", np.random.default_rng(0)
+    model = nn.Linear(2, 2)
+    checkpoint.save(path, {"model": model.state_dict(), "progress": {"epoch": 3, "name": "a"}})
+    whole = np.frombuffer(path.read_bytes(), np.uint8)
+    refused = 0
+    for _ in range(300):
+        spoilt = whole.copy()
+        start = random.integers(0, len(whole))
+        end = start + random.integers(1, 40)
+        spoilt[start:end] = random.integers(0, 256, len(spoilt[start:end]))
+        path.write_bytes(spoilt.tobytes())
+        try:
+            checkpoint.load(path, keys=("model", "progress"))
+        except UserError as error:
+            assert str(path) in str(error)  # noqa: PT017
+            refused += 1
+    assert refused > 100

@@ -1,5 +1,6 @@
 """Batches: right shapes and values, each image once, the same again for the same seed."""
 
+import copy
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from common.devices import pick_device
 from common.errors import UserError
 from common.loader import Loader, as_tensors, build_loaders, default_root, prepare
 from common.losses import build_loss
-from common.step import MuonAdamW, optimise
+from common.step import BufferGuard, MuonAdamW, optimise, update_ema
 from data import synthetic
 from data.synthetic import IMAGES
 from unet_64x400.model import build_model
@@ -140,18 +141,34 @@ def test_shares_of_a_batch_are_equal_or_refused(config: Config, monkeypatch) -> 
         loader(4, 8, images=2)
 
 
+@pytest.mark.parametrize(("world", "share"), [(1, 8), (2, 4), (16, 1)])
+def test_validation_takes_no_larger_batches_than_training(
+    config: Config, monkeypatch, world: int, share: int
+) -> None:
+    data = prepare(config)
+    cpu = torch.device("cpu")
+    monkeypatch.setattr("common.loader.world_size", lambda: world)
+    val = Loader(data, as_tensors(data.store, cpu), data.rows("val"), 8, cpu, 0)
+    assert val.batch_size == share
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_never_waits_for_the_gpu(config: Config) -> None:
     device = torch.device("cuda", 0)
     train, _, _ = build_loaders(replace(config, device="cuda"), Augmentation())
     model = build_model(base_channels=8).to(device)
-    criterion, optimiser = build_loss("ce+dice").to(device), MuonAdamW(model, config)
+    average, guard = copy.deepcopy(model), BufferGuard(model)
+    criterion, optimiser = build_loss(config.loss).to(device), MuonAdamW(model, config)
 
     def step() -> None:
         images, targets = next(batches)
-        optimise(
+        torch.manual_seed(0)
+        guard.remember()
+        _, bad = optimise(
             model, criterion, optimiser, images, targets, clip=1.0, mixed_precision=True
-        )  # fmt: skip
+        )
+        guard.restore_where(bad)
+        update_ema(average, model, 0.9)
 
     batches = iter(train)
     step()  # what is made once may wait

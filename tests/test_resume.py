@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 
+from common import runs
 from common.config import PROJECT
 from modified_unet.train import Config
 
@@ -212,3 +213,25 @@ def test_resuming_on_changed_data_is_refused(
     first.write_bytes(second.read_bytes())
     assert train("modified_unet", "--resume", trained_run, "--data", changed) == 2
     assert "has changed" in capsys.readouterr().err
+
+
+def test_a_run_that_is_being_trained_is_left_alone(train, tmp_path: Path, monkeypatch, capsys):
+    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    out = tmp_path / "modified_unet-1"
+    assert train("modified_unet", "--out", out, "--epochs", 1) == 0
+    before = (out / "last.pt").stat().st_mtime_ns
+    with runs.claim(out):
+        assert train("modified_unet", "--resume", out, "--epochs", 2) == 2
+        assert f"another process is training in {out}" in capsys.readouterr().err
+        (out / "metrics.csv").unlink()  # unfinished, then, as far as auto can tell
+        assert runs._to_resume(Config(resume="auto")) is None
+    assert (out / "last.pt").stat().st_mtime_ns == before
+    assert runs._to_resume(Config(resume="auto")) == out
+
+
+def test_what_a_kill_in_mid_save_left_is_removed(train, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    assert train("modified_unet", "--out", out, "--epochs", 1) == 0
+    (out / ".last.pt.x1y2z3").write_bytes(b"half a checkpoint")
+    assert train("modified_unet", "--resume", out, "--epochs", 2) == 0
+    assert not list(out.glob(".*.pt.*"))

@@ -109,3 +109,19 @@ def test_a_non_finite_loss_leaves_weights_and_moments_alone() -> None:
     assert not torch.isfinite(model[1].running_mean).all()
     guard.restore_where(torch.tensor(1.0))
     assert torch.equal(model[1].running_mean, torch.zeros(3))
+
+
+def test_a_non_finite_loss_spoils_gradients_that_would_be_finite() -> None:
+    """Processes share gradients, not losses: all of them must come to leave the step out."""
+    model = small_model()
+    before = copy.deepcopy(dict(model.named_parameters()))
+    optimiser = MuonAdamW(model, TrainConfig())
+    images, targets = torch.randn(2, 1, 4, 4), torch.randint(2, (2, 4, 4))
+
+    def criterion(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(logits, targets) + torch.inf
+
+    _, bad = optimise(model, criterion, optimiser, images, targets, clip=1.0, mixed_precision=False)
+    assert bad == 1
+    assert not any(p.grad.isfinite().any() for p in model.parameters())
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())

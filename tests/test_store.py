@@ -131,10 +131,29 @@ def test_a_row_damaged_in_an_interrupted_build_is_made_again(
         build(labels, folder)
     monkeypatch.undo()
     (partial,) = folder.glob("*.partial")
-    images = np.load(partial / "images.npy", mmap_mode="r+")
-    images[2] = 0
-    images.flush()
-    np.testing.assert_array_equal(build(labels, folder).images[2], read_image(labels.path("2.png")))
+    for name, row in (("images", 2), ("pixel_counts", 3)):
+        array = np.load(partial / f"{name}.npy", mmap_mode="r+")
+        array[row] = 0
+        array.flush()
+    whole = build(labels, folder)
+    np.testing.assert_array_equal(whole.images[2], read_image(labels.path("2.png")))
+    assert (whole.pixel_counts.sum(axis=1) == whole.labels[0].size).all()
+
+
+def test_a_whole_store_needs_no_lock(labels: Labels, tmp_path: Path, monkeypatch) -> None:
+    """It may lie where the user can only read."""
+    build(labels, tmp_path / "store")
+    monkeypatch.setattr(store, "_lock", lambda path: pytest.fail("locked"))
+    build(labels, tmp_path / "store")
+
+
+def test_a_store_that_was_damaged_is_said(labels: Labels, tmp_path: Path) -> None:
+    build(labels, tmp_path / "store")
+    (pixels,) = tmp_path.glob("store/*/images.npy")
+    for damage in (lambda: pixels.write_bytes(b"no pixels"), pixels.unlink):
+        damage()
+        with pytest.raises(UserError, match=f"{pixels.parent} is damaged.*\nDelete this folder"):
+            build(labels, tmp_path / "store")
 
 
 @pytest.mark.parametrize("times", [1, 3])

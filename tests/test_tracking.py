@@ -9,6 +9,10 @@ import wandb
 from common import tracking
 
 
+class HandleAbandonedError(Exception):
+    """Like that of wandb's service, which is no wandb.Error."""
+
+
 class FakeRun:
     def __init__(self) -> None:
         self.logged: list[dict] = []
@@ -42,20 +46,34 @@ def test_wandb_gets_the_rows_of_metrics_csv(train, tmp_path: Path, monkeypatch) 
     assert fake.finished == 0
 
 
-@pytest.mark.parametrize("where", ["init", "log"])
+@pytest.mark.parametrize("where", ["init", "log", "finish"])
+@pytest.mark.parametrize("kind", [wandb.errors.CommError, HandleAbandonedError])
 def test_a_failing_wandb_does_not_stop_a_training(
-    train, tmp_path: Path, monkeypatch, capsys, where: str
+    train, tmp_path: Path, monkeypatch, capsys, where: str, kind: type[Exception]
 ) -> None:
     def fails(*_: object, **__: object) -> None:
-        raise wandb.errors.CommError("unreachable")
+        raise kind("unreachable")
 
     fake = FakeRun()
-    fake.log = fails
+    setattr(fake, where, fails)
     monkeypatch.setattr(wandb, "init", fails if where == "init" else lambda **_: fake)
     out = tmp_path / "run"
     assert train("modified_unet", "--out", out, "--wandb", "online") == 0
     assert (out / "metrics.csv").exists()
     assert "unreachable" in capsys.readouterr().out
+
+
+def test_the_user_s_environment_chooses_the_mode(monkeypatch) -> None:
+    assert tracking.default_mode() == "offline"
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    assert tracking.default_mode() == "online"
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert tracking.default_mode() == "disabled"
+
+
+def test_wandb_is_not_waited_for_long() -> None:
+    settings = tracking.settings()
+    assert settings.init_timeout == settings.finish_timeout == 30
 
 
 def test_a_key_is_looked_for_where_wandb_keeps_it(tmp_path: Path, monkeypatch) -> None:

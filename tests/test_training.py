@@ -87,6 +87,7 @@ def test_limit_keeps_whole_groups_and_every_part(train, tmp_path: Path, dataset:
         (["--no-such-option", "1"], "no-such-option"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
         (["--device", "tpu"], "--device"),
+        (["--device", "cuda:first"], "--device"),
         (["--limit", "2"], "--limit"),
         (["--resume", "/no/such/run"], "/no/such/run"),
         (["--split", "/no/such/split.csv"], "/no/such/split.csv"),

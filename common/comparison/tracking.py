@@ -13,7 +13,7 @@ import pandas as pd
 import wandb
 
 from common.page.page import GalleryItem
-from common.tracking import has_key
+from common.tracking import default_mode, settings
 
 OVERLAYS = 24  # images logged with switchable masks
 
@@ -30,9 +30,9 @@ def log_comparison(
     """Logs a finished comparison under `group`.
 
     table: a row a variant. plots: PNGs. folder: where an offline run is kept, in wandb/.
-    mode: online, offline, disabled; None is online where an API key is set up, else offline.
+    mode: online, offline, disabled; None is as in a training.
     """
-    mode = mode or ("online" if has_key() else "offline")
+    mode = mode or default_mode()
     if mode == "disabled":
         return
     labels = {0: "background"} | {k: f"class {k}" for k in results["data"]["classes"]}
@@ -45,7 +45,7 @@ def log_comparison(
             mode=mode,
             job_type="compare",
             config={key: results[key] for key in ("data", "machine", "command")},
-            settings=wandb.Settings(silent=True, init_timeout=30, console="off"),
+            settings=settings(),
         ) as run:
             run.log({"comparison": wandb.Table(dataframe=table)})
             run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
@@ -53,8 +53,8 @@ def log_comparison(
             for variant in results["variants"]:
                 for metric, score in variant["scores"].items():
                     run.summary[f"{variant['name']}/{metric}"] = score["value"]
-    # wandb.Error covers its own; the rest is what its service and file handling let through.
-    except (wandb.Error, OSError, RuntimeError, ValueError, TypeError) as error:
+    # Its service raises many types, some of them bare Exceptions: no list of them stays whole.
+    except Exception as error:  # noqa: BLE001
         print(f"wandb failed; the comparison is not tracked: {error}")
 
 
