@@ -136,8 +136,8 @@ class Loader:
     With augmentation it is a training loader: a new order each epoch (`set_epoch`), the last
     incomplete batch dropped, each process taking an equal share of every global batch. Without, it
     walks the rows once, each process over every world_size-th row, in batches of its share: none
-    twice, none left out.
-    Everything follows from (seed, epoch, step), so any batch can be made again.
+    twice, none left out. Everything follows from (seed, epoch, step), so any batch can be made
+    again.
     """
 
     def __init__(
@@ -157,8 +157,9 @@ class Loader:
         self.augmentation = augmentation
         self.epoch = 0
         self.start_step = 0
-        share = max(1, batch_size // world_size())
-        self.batch_size = _shared(batch_size, len(rows)) if augmentation else share
+        self.batch_size = (
+            _shared(batch_size, len(rows)) if augmentation else max(1, batch_size // world_size())
+        )
         self._images, self._labels = pixels
         self.resident = self._images.device == device  # else batches are made ahead
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import functools
 import hashlib
 import json
 import os
@@ -61,8 +60,8 @@ def open_store(
 
     folder: where stores live. fingerprint: content hash of the data set. workers: decoding
     threads, 0 for one a core. Raises UserError for an image that cannot be read, a mask that does
-    not fit its image, a folder that cannot be written, a disk that is too small
-    or a store that was damaged.
+    not fit its image, a folder that cannot be written, a disk that is too small or a
+    store that was damaged.
     """
     names = tuple(names)
     identity = json.dumps([VERSION, fingerprint, size, labels.num_classes, names])
@@ -175,8 +174,8 @@ def _fill(
         array.flush()
 
 
-def _checksum(*parts: np.ndarray) -> np.uint64:
-    return np.uint64(functools.reduce(lambda sum_, part: zlib.crc32(part, sum_), parts, 0)) | _DONE
+def _checksum(image: np.ndarray, label_map: np.ndarray, counts: np.ndarray) -> np.uint64:
+    return np.uint64(zlib.crc32(counts, zlib.crc32(label_map, zlib.crc32(image)))) | _DONE
 
 
 def _array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:

@@ -15,11 +15,22 @@ from typing import Any
 import numpy as np
 import wandb
 from tqdm import tqdm
+from wandb.sdk.lib.service.service_connection import WandbApiFailedError, WandbAttachFailedError
+from wandb.sdk.lib.service.service_token import WandbServiceConnectionError
+from wandb.sdk.mailbox import HandleAbandonedError, MailboxClosedError
+from wandb.sdk.mailbox.mailbox_handle import ServerResponseError
 
 from common.config import TrainConfig
 from common.distributed import is_main
 
 HOST = "api.wandb.ai"
+# What wandb raises: its own errors, those of its service, which are no wandb.Error, and what file
+# handling and checks of values let through.
+FAILURES = (
+    wandb.Error, HandleAbandonedError, MailboxClosedError, ServerResponseError,
+    WandbApiFailedError, WandbAttachFailedError, WandbServiceConnectionError,
+    OSError, RuntimeError, ValueError, TypeError,
+)  # fmt: skip
 PATIENCE = 30  # seconds that wandb may take to begin, and for its last upload
 
 
@@ -121,7 +132,6 @@ class Tracker:
         """Turns tracking off at the first failure instead of letting it reach the training."""
         try:
             yield
-        # Its service raises many types, some of them bare Exceptions: no list of them stays whole.
-        except Exception as error:  # noqa: BLE001
+        except FAILURES as error:
             self._run = None
             tqdm.write(f"wandb failed and is off for the rest of this run: {error}")

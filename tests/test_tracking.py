@@ -5,12 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import wandb
+from wandb.sdk.mailbox import HandleAbandonedError
 
 from common import tracking
-
-
-class HandleAbandonedError(Exception):
-    """Like that of wandb's service, which is no wandb.Error."""
 
 
 class FakeRun:

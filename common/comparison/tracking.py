@@ -13,7 +13,7 @@ import pandas as pd
 import wandb
 
 from common.page.page import GalleryItem
-from common.tracking import default_mode, settings
+from common.tracking import FAILURES, default_mode, settings
 
 OVERLAYS = 24  # images logged with switchable masks
 
@@ -53,8 +53,7 @@ def log_comparison(
             for variant in results["variants"]:
                 for metric, score in variant["scores"].items():
                     run.summary[f"{variant['name']}/{metric}"] = score["value"]
-    # Its service raises many types, some of them bare Exceptions: no list of them stays whole.
-    except Exception as error:  # noqa: BLE001
+    except FAILURES as error:
         print(f"wandb failed; the comparison is not tracked: {error}")
 
 
