@@ -16,7 +16,7 @@ demo: .venv/.installed
 	@echo "report: $(CURDIR)/report/index.html"
 
 test: .venv/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/.installed-test
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,12 +13,13 @@ import torch
 
 from data.synthetic import generate
 
+os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _two_threads() -> None:
-    torch.set_num_threads(2)
+def pytest_runtest_setup() -> None:
+    """Benchmarks change it; tests run side by side, and repeat bit for bit with as many threads."""
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

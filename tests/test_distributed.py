@@ -17,7 +17,6 @@ PREDICTED = ["val/accuracy", "val/dice_mean", "val/kaggle_dice", "val/iou_mean"]
 
 
 def command(
-    processes: int,
     out: Path,
     dataset: Path,
     store: Path,
@@ -25,10 +24,8 @@ def command(
     launcher: tuple[str, ...] = (),
     program: tuple[object, ...] = ("-m", "unet_64x400.train"),
 ) -> list[str]:
-    launch = [sys.executable]
-    if processes > 1:
-        launch += ["-m", "torch.distributed.run", "--standalone", *launcher]
-        launch += ["--nproc-per-node", str(processes)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", *launcher]
+    launch += ["--nproc-per-node", "2"]
     fixed = {
         "--data": dataset, "--store": store, "--out": out, "--epochs": 2, "--batch-size": 4,
         "--height": 32, "--width": 200, "--base-channels": 8, "--device": "cpu",
@@ -38,14 +35,10 @@ def command(
     return [*launch, *map(str, [*program, *words, *options])]
 
 
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
-
-
 def start(*arguments: object, **options: object) -> subprocess.Popen:
     return subprocess.Popen(
         command(*arguments, **options),
-        cwd=PROJECT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 
@@ -63,20 +56,20 @@ def ranks(process: subprocess.Popen) -> list[int]:
     return [int(child) for child in children]
 
 
-def test_two_processes_train_as_one(dataset: Path, store_folder: Path, tmp_path: Path) -> None:
+def test_two_processes_train_as_one(
+    train, dataset: Path, store_folder: Path, tmp_path: Path
+) -> None:
     """With synchronised batch norms only the order of float32 sums differs."""
-    tables = []
-    for processes in (1, 2):
-        out = tmp_path / str(processes)
-        options = ("--loss", "ce+dice", "--sync-bn", "--lr", "1e-4")
-        done = subprocess.run(
-            command(processes, out, dataset, store_folder, *options),
-            cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("best epoch") == 1
-        tables.append(pd.read_csv(out / "metrics.csv"))
-    one, two = tables
+    alone, together = tmp_path / "one", tmp_path / "two"
+    options = ("--epochs", 2, "--loss", "ce+dice", "--sync-bn", "--lr", "1e-4")
+    assert train("unet_64x400", "--out", alone, *options) == 0
+    done = subprocess.run(
+        command(together, dataset, store_folder, *options),
+        cwd=PROJECT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("best epoch") == 1
+    one, two = (pd.read_csv(out / "metrics.csv") for out in (alone, together))
     assert two["train/loss"].tolist() == pytest.approx(one["train/loss"].tolist(), rel=1e-4)
     # Dice is pooled over a batch, and two shares of the val part make other batches than one.
     assert two["val/loss"].tolist() == pytest.approx(one["val/loss"].tolist(), rel=0.05)
@@ -87,10 +80,10 @@ def test_two_processes_train_as_one(dataset: Path, store_folder: Path, tmp_path:
 
 
 def test_a_dead_process_ends_the_run_and_it_can_be_resumed(
-    dataset: Path, store_folder: Path, tmp_path: Path
+    train, dataset: Path, store_folder: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    process = start(2, out, dataset, store_folder, "--epochs", 3)
+    process = start(out, dataset, store_folder, "--epochs", 3)
     wait_for(out / "metrics.csv", process)
     os.kill(ranks(process)[-1], signal.SIGKILL)
     said, _ = process.communicate(timeout=600)
@@ -99,11 +92,7 @@ def test_a_dead_process_ends_the_run_and_it_can_be_resumed(
     assert "error: another process of this training has ended" in said
     assert f"torchrun --nproc-per-node 2 -m unet_64x400.train --resume {out}" in said
     assert str(PROJECT / "common") not in said  # torchrun's traceback is there, none of ours
-    done = subprocess.run(
-        command(2, out, dataset, store_folder, "--epochs", 3, "--resume", "auto"),
-        cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert train("unet_64x400", "--out", out, "--epochs", 3, "--resume", "auto") == 0
     assert len(pd.read_csv(out / "metrics.csv")) == 3
 
 
@@ -114,7 +103,7 @@ def test_torchrun_starts_a_launch_with_a_dead_process_again(
     options = ("--epochs", 3, "--resume", "auto")
     # By default torchrun keeps its store over a restart, and in it the dead processes' addresses.
     monkeypatch.setenv("TORCH_DISABLE_SHARE_RDZV_TCP_STORE", "1")
-    process = start(2, out, dataset, store_folder, *options, launcher=("--max-restarts", "1"))
+    process = start(out, dataset, store_folder, *options, launcher=("--max-restarts", "1"))
     wait_for(out / "metrics.csv", process)
     os.kill(ranks(process)[-1], signal.SIGKILL)
     said, _ = process.communicate(timeout=600)
@@ -148,7 +137,7 @@ def test_a_signal_to_one_rank_stops_all_once_the_state_is_saved(
     """torchrun sends SIGTERM to the others as soon as one has left: not in mid-save, then."""
     out, program = tmp_path / "run", tmp_path / "slow_save.py"
     program.write_text(f"import sys\nsys.path.insert(0, {str(PROJECT)!r})\n{SLOW_SAVE}")
-    process = start(2, out, dataset, store_folder, "--epochs", 3, program=(program,))
+    process = start(out, dataset, store_folder, "--epochs", 3, program=(program,))
     wait_for(out / "metrics.csv", process)
     os.kill(ranks(process)[rank], signal.SIGTERM)
     said, _ = process.communicate(timeout=600)

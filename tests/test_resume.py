@@ -1,7 +1,6 @@
 """Killed, interrupted and resumed runs end as undisturbed ones do, bit for bit."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -15,7 +14,7 @@ import torch
 
 from common import runs
 from common.config import PROJECT
-from modified_unet.train import Config
+from modified_unet.train import Config, main
 
 EPOCHS = 3
 MAY_DIFFER = ("second", "wait", "memory")
@@ -46,11 +45,9 @@ def assert_same_run(run: Path, reference: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(dataset: Path, store_folder: Path, tmp_path_factory) -> Path:
+def undisturbed(train, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
-    subprocess.run(
-        command(dataset, store_folder, "--out", out), cwd=PROJECT, check=True, capture_output=True
-    )
+    assert train("modified_unet", "--out", out, "--epochs", EPOCHS) == 0
     return out
 
 
@@ -70,7 +67,7 @@ def rows(run: Path) -> int:
 
 
 def test_killed_in_mid_epoch_and_resumed(
-    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path
+    train, dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
@@ -80,7 +77,7 @@ def test_killed_in_mid_epoch_and_resumed(
     kill_when(process, lambda: rows(out) == 1, signal.SIGKILL)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    assert_resumes_as(undisturbed, out, dataset, store_folder)
+    assert_resumes_as(undisturbed, out, train)
 
 
 KILLED_WHILE_PUBLISHING = f"""
@@ -113,8 +110,9 @@ sys.exit(main())
     ],
 )
 def test_killed_while_a_file_is_published_and_resumed(
-    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, name: str, times: int
-) -> None:
+    train, dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, name: str,
+    times: int,
+) -> None:  # fmt: skip
     out, program = tmp_path / "run", tmp_path / "killed.py"
     program.write_text(KILLED_WHILE_PUBLISHING)
     python, _, _, *options = command(dataset, store_folder, "--out", out)
@@ -124,21 +122,18 @@ def test_killed_while_a_file_is_published_and_resumed(
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(list(out.glob(f".{name}.*"))) == 1  # written, not yet in its place
     assert rows(out) == times - 1
-    assert_resumes_as(undisturbed, out, dataset, store_folder)
+    assert_resumes_as(undisturbed, out, train)
 
 
-def assert_resumes_as(undisturbed: Path, out: Path, dataset: Path, store_folder: Path) -> None:
+def assert_resumes_as(undisturbed: Path, out: Path, train) -> None:
     assert rows(out) < EPOCHS
-    subprocess.run(
-        command(dataset, store_folder, "--out", out, "--resume", "auto"),
-        cwd=PROJECT, check=True, capture_output=True,
-    )  # fmt: skip
+    assert train("modified_unet", "--out", out, "--epochs", EPOCHS, "--resume", "auto") == 0
     assert_same_run(out, undisturbed)
 
 
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_saves_mid_epoch_and_prints_how_to_go_on(
-    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, signum: int
+    dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, signum: int, monkeypatch
 ) -> None:
     out = tmp_path / "run"
     process = subprocess.Popen(
@@ -153,10 +148,8 @@ def test_a_signal_saves_mid_epoch_and_prints_how_to_go_on(
     progress = torch.load(out / "last.pt", weights_only=True)["progress"]
     assert progress["epoch"] == 1
     assert progress["step"] > 0
-    subprocess.run(
-        [sys.executable, "-m", "modified_unet.train", "--resume", str(out)],
-        cwd=PROJECT, check=True, capture_output=True, env=os.environ | {"WANDB_MODE": "disabled"},
-    )  # fmt: skip
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert main(["--resume", str(out)]) == 0
     assert_same_run(out, undisturbed)
 
 
