@@ -1,6 +1,7 @@
 """Weights & Biases: the same figures as metrics.csv, losses a step, and mask overlays.
 
-A training never depends on it: whatever wandb reports, the run says so once and goes on without.
+A training never depends on it: without a server it is recorded offline, and whatever else wandb
+reports, the run says so once and goes on without.
 """
 
 from __future__ import annotations
@@ -56,6 +57,25 @@ def settings() -> wandb.Settings:
     )
 
 
+def begin(mode: str, folder: Path, **options: Any) -> wandb.Run:
+    """A wandb run that lies in `folder`, offline where its server cannot be had.
+
+    mode: online or offline. options: of `wandb.init`. Raises one of FAILURES where even that fails.
+    """
+    options |= {
+        "project": "steel-defects", "name": folder.name, "dir": folder, "settings": settings(),
+    }  # fmt: skip
+    try:
+        return wandb.init(mode=mode, **options)
+    except FAILURES as error:
+        if mode == "offline":
+            raise
+        kept = folder / "wandb" / "offline-run-*"
+        tqdm.write(f"wandb: {error}\nrecording offline; upload it later: wandb sync {kept}")
+        wandb.teardown()  # or its service still holds the run's id
+        return wandb.init(mode="offline", **options)
+
+
 class Tracker:
     """One wandb run of one training; does nothing off rank 0, when disabled or after a failure."""
 
@@ -65,17 +85,14 @@ class Tracker:
         if mode == "disabled" or not is_main():
             return
         with self._guard():
-            self._run = wandb.init(
-                project="steel-defects",
+            self._run = begin(
+                mode,
+                folder,
                 group=config.wandb_group,
-                name=folder.name,
                 id=run_id,
                 resume="allow",
-                dir=folder,
-                mode=mode,
                 job_type="train",
                 config={"variant": config.variant, **config.to_json(), **details},
-                settings=settings(),
             )
             # Steps and epochs advance on axes of their own: wandb's step counter cannot go back.
             self._run.define_metric("step")

@@ -1,5 +1,6 @@
 """wandb gets what metrics.csv gets, and can fail without a training noticing."""
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -58,6 +59,23 @@ def test_a_failing_wandb_does_not_stop_a_training(
     assert train("modified_unet", "--out", out, "--wandb", "online") == 0
     assert (out / "metrics.csv").exists()
     assert "unreachable" in capsys.readouterr().out
+
+
+def test_without_a_server_the_run_is_recorded_offline(
+    train, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "x" * 40)
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+    monkeypatch.setattr(tracking, "PATIENCE", 2)
+    out = tmp_path / "run"
+    assert train("modified_unet", "--out", out, "--wandb", "online") == 0
+    said = capsys.readouterr().out
+    assert f"wandb sync {out}/wandb/offline-run-*" in said
+    assert "off for the rest" not in said
+    (record,) = out.glob("wandb/offline-run-*/*.wandb")
+    run_id = json.loads((out / "config.json").read_text())["wandb_id"]
+    assert record.name == f"run-{run_id}.wandb"
+    assert b"val/dice_positive_macro" in record.read_bytes()
 
 
 def test_the_user_s_environment_chooses_the_mode(monkeypatch) -> None:

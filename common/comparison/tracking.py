@@ -13,7 +13,7 @@ import pandas as pd
 import wandb
 
 from common.page.page import GalleryItem
-from common.tracking import FAILURES, default_mode, settings
+from common.tracking import FAILURES, begin, default_mode
 
 OVERLAYS = 24  # images logged with switchable masks
 
@@ -37,16 +37,8 @@ def log_comparison(
         return
     labels = {0: "background"} | {k: f"class {k}" for k in results["data"]["classes"]}
     try:
-        with wandb.init(
-            project="steel-defects",
-            group=group,
-            name=folder.name,
-            dir=folder,
-            mode=mode,
-            job_type="compare",
-            config={key: results[key] for key in ("data", "machine", "command")},
-            settings=settings(),
-        ) as run:
+        config = {key: results[key] for key in ("data", "machine", "command")}
+        with begin(mode, folder, group=group, job_type="compare", config=config) as run:
             run.log({"comparison": wandb.Table(dataframe=table)})
             run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
             run.log({"predictions": [_overlay(item, labels) for item in gallery[:OVERLAYS]]})
