@@ -25,7 +25,7 @@ from common.rle import RLEError
 ROOT = Path(__file__).parents[1]
 needs_atheris = pytest.mark.skipif(
     importlib.util.find_spec("atheris") is None,
-    reason="needs atheris, which has wheels for Linux on x86_64 only",
+    reason="needs atheris, which has wheels for Linux on x86_64 and Python 3.11 to 3.14 only",
 )
 
 
