@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from common.page.page import GalleryItem, write_page
 from data.synthetic import generate
+from tests import report_example
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -104,3 +106,17 @@ def trained_run(train: Callable[..., int], tmp_path_factory: pytest.TempPathFact
     out = tmp_path_factory.mktemp("runs") / "modified"
     assert train("modified_unet", "--out", out, "--epochs", 2) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def gallery_items() -> list[GalleryItem]:
+    """Fourteen strips of the invented comparison."""
+    return report_example.gallery(14)
+
+
+@pytest.fixture(scope="session")
+def page_path(gallery_items: list[GalleryItem], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The invented comparison's report page."""
+    path = tmp_path_factory.mktemp("report") / "index.html"
+    write_page(report_example.results(), gallery_items, path)
+    return path
