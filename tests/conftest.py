@@ -20,7 +20,7 @@ REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 def pytest_runtest_setup() -> None:
-    """Benchmarks change it; tests run side by side, and repeat bit for bit with as many threads."""
+    """One thread, as in the processes that tests start; benchmarks change it."""
     torch.set_num_threads(1)
 
 
