@@ -36,8 +36,8 @@ def log_comparison(
     if mode == "disabled":
         return
     labels = {0: "background"} | {k: f"class {k}" for k in results["data"]["classes"]}
+    config = {key: results[key] for key in ("data", "machine", "command")}
     try:
-        config = {key: results[key] for key in ("data", "machine", "command")}
         with begin(mode, folder, group=group, job_type="compare", config=config) as run:
             run.log({"comparison": wandb.Table(dataframe=table)})
             run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
