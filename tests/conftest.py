@@ -13,7 +13,7 @@ import torch
 
 from common.page.page import GalleryItem, write_page
 from data.synthetic import generate
-from tests import report_example
+from tests import report_example, tiny
 
 os.environ["OMP_NUM_THREADS"] = "1"  # of the processes that tests start
 REAL_DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -81,20 +81,11 @@ def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def train(dataset: Path, store_folder: Path) -> Callable[..., int]:
     """Calls a variant's main at a size that takes seconds; returns its exit code."""
 
+    defaults = tiny.options(dataset, store_folder)
+
     def call(variant: str, *options: object) -> int:
-        tiny = {
-            "--data": dataset,
-            "--store": store_folder,
-            "--epochs": 1,
-            "--batch-size": 4,
-            "--height": 32,
-            "--width": 200,
-            "--base-channels": 8,
-            "--device": "cpu",
-            "--wandb": "disabled",
-        }
         given = [str(option) for option in options]
-        argv = [str(x) for k, v in tiny.items() if k not in given for x in (k, v)]
+        argv = [str(x) for k, v in defaults.items() if k not in given for x in (k, v)]
         return importlib.import_module(f"{variant}.train").main(argv + given)
 
     return call

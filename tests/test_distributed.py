@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from common.config import PROJECT
+from tests import tiny
 
 PREDICTED = ["val/accuracy", "val/dice_mean", "val/kaggle_dice", "val/iou_mean"]
 
@@ -26,11 +27,7 @@ def command(
 ) -> list[str]:
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", *launcher]
     launch += ["--nproc-per-node", "2"]
-    fixed = {
-        "--data": dataset, "--store": store, "--out": out, "--epochs": 2, "--batch-size": 4,
-        "--height": 32, "--width": 200, "--base-channels": 8, "--device": "cpu",
-        "--wandb": "disabled",
-    }  # fmt: skip
+    fixed = tiny.options(dataset, store) | {"--out": out, "--epochs": 2}
     words = [word for pair in fixed.items() for word in pair]
     return [*launch, *map(str, [*program, *words, *options])]
 

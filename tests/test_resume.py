@@ -15,16 +15,14 @@ import torch
 from common import runs
 from common.config import PROJECT
 from modified_unet.train import Config, main
+from tests import tiny
 
 EPOCHS = 3
 MAY_DIFFER = ("second", "wait", "memory")
 
 
 def command(dataset: Path, store: Path, *options: object) -> list[str]:
-    fixed = {
-        "--data": dataset, "--store": store, "--epochs": EPOCHS, "--batch-size": 4, "--height": 32,
-        "--width": 200, "--base-channels": 8, "--device": "cpu", "--wandb": "disabled",
-    }  # fmt: skip
+    fixed = tiny.options(dataset, store) | {"--epochs": EPOCHS}
     words = [word for pair in fixed.items() for word in pair]
     return [sys.executable, "-m", "modified_unet.train", *map(str, [*words, *options])]
 

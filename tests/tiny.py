@@ -68,3 +68,11 @@ def liven(model: nn.Module, images: torch.Tensor) -> None:
     by_class[1].sub_(mean)
     for part in by_class:
         part.div_(std / 2)
+
+
+def options(data: Path, store: Path) -> dict[str, object]:
+    """Options of a training that takes seconds."""
+    return {
+        "--data": data, "--store": store, "--epochs": 1, "--batch-size": 4, "--height": 32,
+        "--width": 200, "--base-channels": 8, "--device": "cpu", "--wandb": "disabled",
+    }  # fmt: skip
