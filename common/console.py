@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from tqdm import tqdm
@@ -45,9 +46,9 @@ def opening(training: Training, resumed: bool) -> None:
         say(f"resuming {training.folder} at epoch {training.progress.epoch + 1}")
 
 
-def epoch(row: dict[str, float], epochs: int, improved: bool) -> None:
-    """The one line of an epoch."""
-    missed = [n.rpartition("_")[2] for n, v in row.items() if n.startswith(DICE) and v == 0]
+def epoch(row: dict[str, float], epochs: int, improved: bool, titles: Sequence[str]) -> None:
+    """The one line of an epoch. titles: what to call the defect classes, in order."""
+    missed = [title for k, title in enumerate(titles, start=1) if row[f"{DICE}{k}"] == 0]
     say(
         f"epoch {row['epoch'] + 1:3d}/{epochs}  loss {row['train/loss']:.4f}  "
         f"val loss {row['val/loss']:.4f}  mean Dice {row['val/dice_mean']:.3f}  "
@@ -66,12 +67,12 @@ def closing(training: Training) -> None:
         f"best epoch {progress.best_epoch + 1}: mean Dice {best['val/dice_mean']:.3f}, positive "
         f"Dice {best['val/dice_positive']:.3f}, Kaggle Dice {best['val/kaggle_dice']:.3f}"
     )
-    for k in range(1, training.data.num_classes):
+    for k, title in enumerate(training.data.labels.class_titles, start=1):
         dice = best[f"{DICE}{k}"]
         if math.isnan(dice):
-            say(f"class {k} does not occur in the val part: nothing is known of it")
+            say(f"class {title} does not occur in the val part: nothing is known of it")
         elif dice == 0:
-            say(f"class {k} is never found on the val part (Dice 0)")
+            say(f"class {title} is never found on the val part (Dice 0)")
     say(
         f"run directory: {folder}\n"
         f"next: python -m common.compare {folder} --out report\n"

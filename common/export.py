@@ -126,6 +126,7 @@ def add_metadata(
         "git_commit": record.git_commit or "",
         "data_fingerprint": record.data["fingerprint"],
         "classes": json.dumps(list(range(1, record.num_classes))),
+        "class_names": json.dumps(record.data.get("class_names", {})),
         "thresholds": json.dumps(thresholds and thresholds.probability),
         "least_areas": json.dumps(thresholds and thresholds.area),
         "strip_size": json.dumps(strip_size),

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
@@ -33,7 +34,8 @@ class Labels:
 
     images: sorted file names. rles: image -> class -> run-length encoding, without empty ones.
     groups: image -> group, from groups.csv; None where there is no such file. num_classes: defect
-    classes, the largest ClassId; 4 where train.csv has no row.
+    classes, the largest of train.csv and classes.csv; 4 where neither has a row. class_names:
+    class -> name, from classes.csv, of those that have one.
     """
 
     root: Path
@@ -42,6 +44,12 @@ class Labels:
     rles: dict[str, dict[int, str]]
     groups: dict[str, str] | None
     num_classes: int
+    class_names: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def class_titles(self) -> tuple[str, ...]:
+        """What to call the defect classes, in order; see `class_titles`."""
+        return class_titles(self.num_classes, self.class_names)
 
     def path(self, name: str) -> Path:
         """Where the image lies."""
@@ -68,8 +76,14 @@ class Labels:
         return cv2.transpose(columns)
 
 
+def class_titles(count: int, names: Mapping[int, str]) -> tuple[str, ...]:
+    """Titles of the defect classes 1 to `count`: "3 (scratch)", or "3" where it has no name."""
+    return tuple(f"{k} ({names[k]})" if k in names else str(k) for k in range(1, count + 1))
+
+
 def load(root: Path | str) -> Labels:
-    """Reads the data set in `root`: train_images/, train.csv in either format, groups.csv.
+    """Reads the data set in `root`: train_images/, train.csv in either format, and, where they
+    are, groups.csv and classes.csv.
 
     Formats: `ImageId,ClassId,EncodedPixels`, a row a mask; and `ImageId_ClassId,EncodedPixels`, a
     row an image and class, empty where there is no defect. Raises LabelError, which says the first
@@ -93,10 +107,12 @@ def inspect(root: Path) -> tuple[Labels, list[str]]:
     """
     image_dir = root / "train_images"
     images = _image_names(root, image_dir)
-    rles, num_classes, problems = _masks(root / "train.csv", set(images))
+    rles, largest, problems = _masks(root / "train.csv", set(images))
     groups, group_problems = _groups(root / "groups.csv", set(images))
-    labels = Labels(root, image_dir, images, rles, groups, num_classes)
-    return labels, problems + group_problems
+    names, name_problems = _class_names(root / "classes.csv")
+    num_classes = max(largest, *names, 0) or DEFAULT_CLASSES
+    labels = Labels(root, image_dir, images, rles, groups, num_classes, names)
+    return labels, problems + group_problems + name_problems
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -169,7 +185,7 @@ def _image_names(root: Path, image_dir: Path) -> tuple[str, ...]:
 
 
 def _masks(path: Path, images: set[str]) -> tuple[dict[str, dict[int, str]], int, list[str]]:
-    """Masks (image -> class -> text), the largest class, and what is wrong, row by row."""
+    """Masks (image -> class -> text), the largest class or 0, and what is wrong, row by row."""
     rows, problems = read_rows(path, COLUMNS, OLD_COLUMNS)
     masks: dict[str, dict[int, str]] = {}
     lines: dict[tuple[str, int], int] = {}
@@ -191,7 +207,7 @@ def _masks(path: Path, images: set[str]) -> tuple[dict[str, dict[int, str]], int
             else:
                 if len(starts):
                     masks.setdefault(image, {})[defect_class] = text
-    return masks, max((k for _, k in lines), default=DEFAULT_CLASSES), problems
+    return masks, max((k for _, k in lines), default=0), problems
 
 
 def _split_id(text: str) -> tuple[str, str]:
@@ -219,6 +235,25 @@ def _groups(path: Path, images: set[str]) -> tuple[dict[str, str] | None, list[s
         elif groups.setdefault(image, group) != group:
             problems.append(f"{where}: a second group of the same image")
     return groups, problems
+
+
+def _class_names(path: Path) -> tuple[dict[int, str], list[str]]:
+    """Name of each class that has one, and what is wrong; no name where there is no file."""
+    if not path.exists():
+        return {}, []
+    rows, problems = read_rows(path, ["class", "name"])
+    names: dict[int, str] = {}
+    for line, (class_id, name) in rows:
+        where = f"{path}, line {line} ({class_id}, {name})"
+        if (defect_class := _class_number(class_id)) is None:
+            problems.append(f"{where}: class must be a whole number from 1 to 255")
+        elif not name.strip():
+            problems.append(f"{where}: the name is empty")
+        elif defect_class in names or name.strip() in names.values():
+            problems.append(f"{where}: a second name of one class, or class of one name")
+        else:
+            names[defect_class] = name.strip()
+    return names, problems
 
 
 def _is_truncated(data: bytes) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -37,26 +38,31 @@ def draw(image: np.ndarray, label_map: np.ndarray, opacity: float = 0.35) -> np.
     return picture
 
 
-def triptych(image: np.ndarray, truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+def triptych(
+    image: np.ndarray, truth: np.ndarray, prediction: np.ndarray, titles: Sequence[str]
+) -> np.ndarray:
     """Image, truth and prediction below one another, named; RGB uint8.
 
-    All three are (H, W); strips are wide, so they are stacked by rows.
+    All three are (H, W); strips are wide, so they are stacked by rows. titles: what to call the
+    defect classes, in order.
     """
     panels = []
     for name, label_map in (("image", None), ("truth", truth), ("prediction", prediction)):
         picture = draw(image, np.zeros_like(image) if label_map is None else label_map)
         present = np.unique(label_map[label_map > 0]).tolist() if label_map is not None else []
-        panels += [_caption(name, present, image.shape[1]), picture]
+        named = {k: f"class {titles[k - 1]}" for k in present}
+        panels += [_caption(name, named, image.shape[1]), picture]
     return np.concatenate(panels)
 
 
-def _caption(name: str, classes: list[int], width: int) -> np.ndarray:
+def _caption(name: str, classes: dict[int, str], width: int) -> np.ndarray:
     bar = np.full((16, width, 3), 24, np.uint8)
     cv2.putText(bar, name, (4, 12), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255), 1, cv2.LINE_AA)
-    for i, defect_class in enumerate(classes):
-        where = (90 + 60 * i, 12)
-        text, ink = f"class {defect_class}", colour(defect_class)
-        cv2.putText(bar, text, where, cv2.FONT_HERSHEY_SIMPLEX, 0.4, ink, 1, cv2.LINE_AA)
+    left = 90
+    for defect_class, text in classes.items():
+        ink, face = colour(defect_class), cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(bar, text, (left, 12), face, 0.4, ink, 1, cv2.LINE_AA)
+        left += cv2.getTextSize(text, face, 0.4, 1)[0][0] + 12
     return bar
 
 

@@ -95,7 +95,8 @@ def predict(config: Config) -> int:
     _check_folders(config, paths)
     segmenter = Segmenter(record, pick_device(config.device))
     thresholds = thresholds_module.load(record.path) if config.thresholds else None
-    print(f"{len(paths)} images, {record.name} on {segmenter.device}; {_rule(thresholds, config)}")
+    rule = _rule(thresholds, config, record.class_titles)
+    print(f"{len(paths)} images, {record.name} on {segmenter.device}; {rule}")
 
     findings, statistics, unread = Findings(), [], []
     try:
@@ -133,7 +134,7 @@ def predict(config: Config) -> int:
         ) from error
     print(f"{findings.images} images segmented, {findings.flagged} with defects: {config.out}")
     if config.report:
-        print(findings.table(record.num_classes - 1))
+        print(findings.table(record.class_titles))
     known = record.data.get("drift")
     if known and (line := drift.warning(known, statistics)):
         print(f"warning: {line}", file=sys.stderr)
@@ -208,12 +209,11 @@ def _finish(
     return photo, label_map, {k: rle.encode(label_map == k) for k in present}
 
 
-def _rule(thresholds: Thresholds | None, config: Config) -> str:
+def _rule(thresholds: Thresholds | None, config: Config, titles: Sequence[str]) -> str:
     if thresholds is not None:
-        pairs = zip(thresholds.probability, thresholds.area, strict=True)
+        chosen = zip(titles, thresholds.probability, thresholds.area, strict=True)
         listed = ", ".join(
-            f"class {k}: {probability:g} and {area} px"
-            for k, (probability, area) in enumerate(pairs, start=1)
+            f"class {title}: {probability:g} and {area} px" for title, probability, area in chosen
         )
         return f"decided by its thresholds.json, least probability and area: {listed}"
     reason = "the run has no thresholds.json" if config.thresholds else "--no-thresholds"

@@ -91,6 +91,7 @@ def _save_samples(training: Training, epoch: int) -> None:
     """Some val images with truth and prediction, as PNG and as wandb overlays."""
     (training.folder / "samples").mkdir(exist_ok=True)
     mean, std = training.data.normalisation
+    titles = training.data.labels.class_titles
     samples = {}
     for row in _sample_rows(training.data):
         image = np.array(training.data.store.images[row])
@@ -100,9 +101,9 @@ def _save_samples(training: Training, epoch: int) -> None:
         prediction = logits.argmax(1)[0].to("cpu", torch.uint8).numpy()
         name = training.data.store.names[row]
         samples[name] = (image, truth, prediction)
-        picture = overlay.triptych(image, truth, prediction)
+        picture = overlay.triptych(image, truth, prediction, titles)
         overlay.save(training.folder / "samples" / f"{Path(name).stem}.png", picture)
-    training.tracker.log_samples(epoch, samples, training.data.num_classes)
+    training.tracker.log_samples(epoch, samples, titles)
 
 
 def _sample_rows(data: Data) -> list[int]:
@@ -178,6 +179,7 @@ def describe(data: Data) -> dict[str, Any]:
     return {
         "root": str(data.labels.root.resolve()),
         "fingerprint": data.fingerprint,
+        "class_names": data.labels.class_names,
         "images": {part: int(n) for part, n in data.split["split"].value_counts().items()},
         "drift": drift.reference(
             drift.statistics(data.store.images[row]) for row in data.rows("train")

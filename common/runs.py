@@ -19,7 +19,7 @@ from torch import nn
 from common import checkpoint, splits
 from common.config import PROJECT, TrainConfig
 from common.errors import UserError
-from common.labels import Labels
+from common.labels import Labels, class_titles
 
 RUNS = PROJECT / "runs"
 # A resumed run keeps its options but for these: where things lie, what computes, and how long.
@@ -34,7 +34,7 @@ class Run:
     """What a run directory says of itself.
 
     num_classes counts the background. normalisation is (mean, std) of grey values in [0, 1].
-    data holds root, fingerprint and the drift reference of the training images.
+    data holds root, fingerprint, class names and the drift reference of the training images.
     """
 
     path: Path
@@ -54,6 +54,12 @@ class Run:
     @property
     def num_classes(self) -> int:
         return self.model["num_classes"]
+
+    @property
+    def class_titles(self) -> tuple[str, ...]:
+        """What to call the defect classes, in order; see `labels.class_titles`."""
+        names = self.data.get("class_names", {})
+        return class_titles(self.num_classes - 1, {int(k): name for k, name in names.items()})
 
     @property
     def size(self) -> tuple[int, int]:

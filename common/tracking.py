@@ -7,7 +7,7 @@ reports, the run says so once and goes on without.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from netrc import NetrcParseError, netrc
 from pathlib import Path
@@ -76,6 +76,11 @@ def begin(mode: str, folder: Path, **options: Any) -> wandb.Run:
         return wandb.init(mode="offline", **options)
 
 
+def class_labels(titles: Sequence[str]) -> dict[int, str]:
+    """The legend of masks whose defect classes are called so, from 1 on."""
+    return {0: "background"} | {k: f"class {title}" for k, title in enumerate(titles, start=1)}
+
+
 class Tracker:
     """One wandb run of one training; does nothing off rank 0, when disabled or after a failure."""
 
@@ -113,10 +118,13 @@ class Tracker:
         self,
         epoch: int,
         samples: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
-        num_classes: int,
+        titles: Sequence[str],
     ) -> None:
-        """Images with switchable masks: name -> (image, truth, prediction), each (H, W) uint8."""
-        names = {0: "background"} | {k: f"class {k}" for k in range(1, num_classes)}
+        """Images with switchable masks: name -> (image, truth, prediction), each (H, W) uint8.
+
+        titles: what to call the defect classes, in order.
+        """
+        names = class_labels(titles)
         with self._guard():
             if self._run is None:
                 return

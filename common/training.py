@@ -92,7 +92,7 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
     if distributed.is_main():
         record.record(training, row, improved)
     training.tracker.log_epoch(row)
-    console.epoch(row, config.epochs, improved)
+    console.epoch(row, config.epochs, improved, training.data.labels.class_titles)
 
 
 def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:

@@ -129,11 +129,11 @@ def describe(found: Labels, looks: list[Look]) -> Iterable[str]:
 def _class_table(found: Labels, looks: list[Look]) -> pd.DataFrame:
     pixels = sum(look.shape[0] * look.shape[1] for look in looks)
     rows = []
-    for defect_class in range(1, found.num_classes + 1):
+    for defect_class, title in enumerate(found.class_titles, start=1):
         areas = [look.areas[defect_class] for look in looks if defect_class in look.areas]
         rows.append(
             {
-                "class": defect_class,
+                "class": title,
                 "images": len(areas),
                 "% of images": 100 * len(areas) / max(len(looks), 1),
                 "% of pixels": 100 * sum(areas) / max(pixels, 1),

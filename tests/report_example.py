@@ -59,6 +59,7 @@ def results(seed: int = 0) -> dict:
         "data": {
             "root": "data/synthetic", "fingerprint": "0f1e2d3c4b5a", "images": 1257,
             "clean_images": 590, "groups": 903, "classes": list(CLASSES),
+            "class_titles": [str(k) for k in CLASSES],
             "sizes": [{"height": 256, "width": 1600, "images": 1257}],
         },
         "machine": {"device": "cpu", "threads": 2, "precision": "fp32", "torch": "2.14.0"},

@@ -14,18 +14,19 @@ ROW = {
 
 
 def test_classes_never_found_are_said_each_epoch_and_at_the_end(capsys) -> None:
-    console.epoch(ROW, 5, improved=True)
-    assert "never found: class 2  *" in capsys.readouterr().out
-    console.epoch(ROW | {"val/dice_class_2": 0.1}, 5, improved=True)
+    titles = ("1", "2 (patch)", "3")
+    console.epoch(ROW, 5, improved=True, titles=titles)
+    assert "never found: class 2 (patch)  *" in capsys.readouterr().out
+    console.epoch(ROW | {"val/dice_class_2": 0.1}, 5, improved=True, titles=titles)
     assert "never found" not in capsys.readouterr().out
     console.closing(
         SimpleNamespace(
             progress=SimpleNamespace(best_epoch=0, history=[ROW]),
             folder=Path("runs/a"),
-            data=SimpleNamespace(num_classes=4),
+            data=SimpleNamespace(labels=SimpleNamespace(class_titles=titles)),
         )
     )
     said = capsys.readouterr().out
     assert "class 1" not in said
-    assert "class 2 is never found on the val part (Dice 0)" in said
+    assert "class 2 (patch) is never found on the val part (Dice 0)" in said
     assert "class 3 does not occur in the val part" in said

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import compare, predict
+from common import compare, predict, runs
 from common.labels import load, read_image
 from data.from_masks import main
 
@@ -198,16 +198,24 @@ def test_a_full_disk_leaves_nothing(folders, tmp_path: Path, monkeypatch, capsys
 
 
 def test_the_data_set_trains_a_network_that_segments_the_images_and_is_compared(
-    folders, tmp_path: Path, train
+    folders, tmp_path: Path, train, capsys
 ) -> None:
     data, out = tmp_path / "set", tmp_path / "run"
     assert run(folders, data) == 0
+    (data / "classes.csv").write_text("class,name\n2,scratch\n")
     assert train("modified_unet", "--data", data, "--out", out) == 0
     table = tmp_path / "submission.csv"
-    assert predict.main([str(out), str(folders[0]), "--out", str(table), "--device", "cpu"]) == 0
+    options = ["--out", str(table)]
+    assert predict.main([str(out), str(folders[0]), "--report", *options, "--device", "cpu"]) == 0
     assert table.read_text().startswith("ImageId,ClassId,EncodedPixels\n")
+    assert re.search(r"\n2 \(scratch\) +\d+ +\d+ +\d+ ", capsys.readouterr().out)
     report = tmp_path / "report"
     options = ["--repeats", "1", "--resamples", "100", "--device", "cpu", "--wandb", "disabled"]
     assert compare.main([str(out), "--out", str(report), *options]) == 0
     assert (report / "index.html").exists()
-    assert json.loads((report / "results.json").read_text())["data"]["classes"] == [1, 2, 3]
+    found = json.loads((report / "results.json").read_text())
+    assert found["data"]["classes"] == [1, 2, 3]
+    assert found["data"]["class_titles"] == ["1", "2 (scratch)", "3"]
+    assert found["metrics"]["iou_class_2"]["title"].endswith("class 2 (scratch)")
+    assert "| 2 (scratch) |" in (report / "results.md").read_text()
+    assert runs.load(out).class_titles == ("1", "2 (scratch)", "3")

@@ -337,3 +337,38 @@ def test_real_sets(real_data: Path) -> None:
     neu = load(real_data / "neu_strips")
     assert neu.num_classes == 3
     assert len(set(neu.groups.values())) == 86
+
+
+def test_classes_have_names_where_classes_csv_gives_them(root: Path) -> None:
+    assert load(root).class_titles == ("1", "2", "3")
+    table(root, "name,class\nscratch,3\n rolled-in scale ,1\n", "classes.csv")
+    labels = load(root)
+    assert labels.class_names == {1: "rolled-in scale", 3: "scratch"}
+    assert labels.class_titles == ("1 (rolled-in scale)", "2", "3 (scratch)")
+
+
+@pytest.mark.parametrize("rows", ["a.jpg,1,1 2\n", ""])
+def test_a_named_class_counts_without_a_mask(root: Path, rows: str) -> None:
+    table(root, NEW + rows)
+    table(root, "class,name\n1,crack\n2,scratch\n", "classes.csv")
+    assert load(root).num_classes == 2
+    before = fingerprint(load(root))
+    table(root, "class,name\n1,cracks\n2,scratch\n", "classes.csv")
+    assert fingerprint(load(root)) == before  # names change no pixel
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("id,name\n1,crack\n", r"classes\.csv has the columns 'id,name'; expected class,name"),
+        ("class,name\n0,crack\n", r"line 2 \(0, crack\): class must be a whole number"),
+        ("class,name\n1,  \n", r"line 2 .*: the name is empty"),
+        ("class,name\n1,crack\n1,scratch\n", r"line 3 \(1, scratch\): a second name"),
+        ("class,name\n1,crack\n2,crack\n", r"line 3 \(2, crack\): a second name"),
+        ("class,name\n1,crack,2\n", r"line 2 .*3 fields instead of 2"),
+    ],
+)
+def test_bad_class_names_are_refused(root: Path, text: str, said: str) -> None:
+    table(root, text, "classes.csv")
+    with pytest.raises(LabelError, match=said):
+        load(root)

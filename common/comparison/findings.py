@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -36,13 +37,16 @@ class Findings:
         self.flagged += bool(present)
         self.pixels += label_map.size
 
-    def table(self, num_classes: int) -> str:
-        """A line for each of `num_classes` defect classes."""
-        lines = [f"{'class':>5}{'images':>9}{'defects':>9}{'pixels':>13}{'share of pixels':>18}"]
-        for k in range(1, num_classes + 1):
+    def table(self, titles: Sequence[str]) -> str:
+        """A line for each defect class. titles: what to call them, in order."""
+        wide = max(map(len, ("class", *titles)))
+        lines = [
+            f"{'class':>{wide}}{'images':>9}{'defects':>9}{'pixels':>13}{'share of pixels':>18}"
+        ]
+        for k, title in enumerate(titles, start=1):
             images, defects, pixels = (
                 count[k] for count in (self.class_images, self.class_defects, self.class_pixels)
             )
             share = pixels / max(self.pixels, 1)
-            lines.append(f"{k:5}{images:9}{defects:9}{pixels:13}{share:18.3%}")
+            lines.append(f"{title:>{wide}}{images:9}{defects:9}{pixels:13}{share:18.3%}")
         return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 _POOLED = "Over all pixels of the test images at native size, errors against background counted"
@@ -63,10 +64,10 @@ _AS_REFERENCE = (
 )
 
 
-def describe(classes: int) -> dict[str, dict[str, Any]]:
+def describe(classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Every metric by key: title, explanation, better ("higher", "lower" or None) and unit.
 
-    classes: number of defect classes.
+    classes: what to call the defect classes, in order.
     """
 
     def entry(title: str, explanation: str, better: str | None, unit: str) -> dict[str, Any]:
@@ -75,9 +76,9 @@ def describe(classes: int) -> dict[str, dict[str, Any]]:
     overall = {key: entry(title, how, "higher", "share") for key, title, how in _OVERALL}
     alarms = entry("False alarms per clean image", _FALSE_ALARMS, "lower", "components")
     by_class = {
-        f"{key}_class_{k}": entry(f"{title}, class {k}", how, "higher", "share")
+        f"{key}_class_{k}": entry(f"{title}, class {name}", how, "higher", "share")
         for key, title, how in _BY_CLASS
-        for k in range(1, classes + 1)
+        for k, name in enumerate(classes, start=1)
     }
     reference = {key: entry(title, how, None, "share") for key, title, how in _AS_REFERENCE}
     return {**overall, "false_alarms_per_clean_image": alarms, **by_class, **reference}

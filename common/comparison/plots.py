@@ -92,14 +92,14 @@ def learning_curves(results: Json) -> Figure:
 def per_class(results: Json) -> Figure:
     """Dice by class, pooled and over positive images, with intervals."""
     figure = Figure(figsize=(10, 4.2))
-    classes = results["data"]["classes"]
+    classes, titles = results["data"]["classes"], results["data"]["class_titles"]
     for axes, kind in zip(figure.subplots(1, 2), ("dice", "dice_positive"), strict=True):
         rows = [
             [variant["scores"][f"{kind}_class_{k}"] for k in classes]
             for variant in results["variants"]
         ]
         _grouped_bars(axes, results, rows, "value")
-        axes.set_xticks(range(len(classes)), [f"class {k}" for k in classes])
+        axes.set_xticks(range(len(classes)), [f"class {title}" for title in titles])
         axes.set_ylabel(results["metrics"][f"{kind}_class_1"]["title"].split(",")[0])
         axes.set_ylim(0, 1.02)
     _legend(figure)

@@ -171,11 +171,16 @@ def _by_class(results: Json, decision: str) -> str:
     head = ["", "class"]
     head += [results["metrics"][f"{kind}_class_1"]["title"].split(",")[0] for kind in kinds]
     rows = [
-        [v["name"], str(k), *(_with_interval(v[decision][f"{kind}_class_{k}"]) for kind in kinds)]
+        [v["name"], title, *(_with_interval(v[decision][f"{kind}_class_{k}"]) for kind in kinds)]
         for v in results["variants"]
-        for k in results["data"]["classes"]
+        for k, title in _classes(results)
     ]
     return markdown_table(head, rows)
+
+
+def _classes(results: Json) -> Iterable[tuple[int, str]]:
+    """Each defect class and what to call it."""
+    return zip(results["data"]["classes"], results["data"]["class_titles"], strict=True)
 
 
 def _thresholded(results: Json) -> str:
@@ -200,13 +205,13 @@ def _size_recall(results: Json, kind: str) -> str:
     head = ["", "class", *(_range(row) for row in bins)]
     rows = []
     for variant in results["variants"]:
-        for k in (None, *results["data"]["classes"]):
+        for k, title in ((None, "all"), *_classes(results)):
             cells = [row for row in variant[kind] if row["class"] == k]
             shown = [
                 f"{_plain(row['recall'], 2)} of {row['count']}" if row["count"] else "–"
                 for row in cells
             ]
-            rows.append([variant["name"], "all" if k is None else str(k), *shown])
+            rows.append([variant["name"], title, *shown])
     return markdown_table(head, rows)
 
 

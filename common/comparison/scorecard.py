@@ -9,6 +9,7 @@ import torch
 
 from common.comparison.glossary import describe
 from common.comparison.tally import SIZE_EDGES, Tally
+from common.labels import class_titles
 from common.metrics import image_sums, scores_from_sums
 
 
@@ -49,7 +50,7 @@ def figures(
             for k in range(1, num_classes)
         },
     }
-    return {name: found[name] for name in describe(num_classes - 1)}
+    return {name: found[name] for name in describe(class_titles(num_classes - 1, {}))}
 
 
 def auroc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ import pandas as pd
 import wandb
 
 from common.page.page import GalleryItem
-from common.tracking import FAILURES, begin, default_mode
+from common.tracking import FAILURES, begin, class_labels, default_mode
 
 OVERLAYS = 24  # images logged with switchable masks
 
@@ -35,7 +35,7 @@ def log_comparison(
     mode = mode or default_mode()
     if mode == "disabled":
         return
-    labels = {0: "background"} | {k: f"class {k}" for k in results["data"]["classes"]}
+    labels = class_labels(results["data"]["class_titles"])
     config = {key: results[key] for key in ("data", "machine", "command")}
     try:
         with begin(mode, folder, group=group, job_type="compare", config=config) as run:
