@@ -20,12 +20,12 @@ from typing import Literal
 import pandas as pd
 
 from common import cli, runs
-from common.augment import Augmentation
 from common.comparison.report import markdown_table
 from common.config import PROJECT
+from common.dataset.augment import Augmentation
+from common.dataset.prepare import default_root
 from common.errors import UserError
 from common.files import publish
-from common.loader import default_root
 from modified_unet import dataloader, train
 
 CHANGES = {  # name: options of the training

@@ -29,14 +29,16 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from common import labels as labels_module
-from common.augment import Augmentation
 from common.cli import run
+from common.dataset.augment import Augmentation
+from common.dataset.loader import Loader, as_tensors
+from common.dataset.prepare import Data, default_root
+from common.dataset.splits import make_split
+from common.dataset.store import open_store
 from common.files import publish_json
 from common.labels import Labels, fingerprint
-from common.loader import Data, Loader, as_tensors, default_root
-from common.memory import keep_freed_memory
-from common.splits import make_split
-from common.store import open_store, resize_image, resize_labels
+from common.resize import resize_image, resize_labels
+from common.training.memory import keep_freed_memory
 
 PLAIN_IMAGES = 16  # that the plain loader, which is slow, loads in a pass
 SECONDS = 0.5  # that a loader runs a round, at least

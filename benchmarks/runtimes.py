@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.deploy import StripNetwork, open_session, trace
+from common.deployment.deploy import StripNetwork, open_session, trace
 from common.export import to_onnx
 from common.inference import Segmenter, upsample
+from common.resize import resize_labels
 from common.runs import Run, new_model
-from common.store import resize_labels
 from common.thresholds import Thresholds, decide_logits
 
 EXPORTED = ", exported file"  # ends the names of ways whose network stage holds nearly everything

@@ -35,16 +35,16 @@ from benchmarks.loading import Good, all_images, open_data, per_item
 from benchmarks.memory import peak_of
 from benchmarks.networks import NETWORKS
 from common import labels as labels_module
-from common.augment import Augmentation
 from common.cli import run
 from common.comparison.timing import machine
 from common.config import TrainConfig
+from common.dataset.augment import Augmentation
 from common.devices import has_bf16, memory_format, pick_device
 from common.files import publish_json
 from common.labels import Labels
 from common.losses import build_loss
-from common.memory import keep_freed_memory
-from common.step import MuonAdamW, optimise, update_ema
+from common.training.memory import keep_freed_memory
+from common.training.step import MuonAdamW, optimise, update_ema
 from data.synthetic import generate
 
 WARM_UP = 2  # steps
@@ -182,7 +182,7 @@ class PlainLoop:
 
 
 class OurLoop:
-    """What `common.training` does in a step, by the same functions."""
+    """What `common.training.loop` does in a step, by the same functions."""
 
     def __init__(
         self,

@@ -27,12 +27,13 @@ from tqdm import tqdm
 
 from common import cli, runs
 from common import labels as labels_module
+from common.dataset import splits
+from common.dataset.images import find_images
+from common.dataset.stream import ahead
 from common.devices import pick_device
 from common.errors import UserError
-from common.images import find_images
 from common.inference import Segmenter
 from common.labels import Labels, read_image
-from common.stream import ahead
 from common.thresholds import FILE, Thresholds
 
 PROBABILITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -88,8 +89,7 @@ def alarms(config: Config) -> None:
     """Runs the command."""
     record = runs.load(config.run)
     labels = labels_module.load(config.data or record.data["root"])
-    split = record.split(labels)
-    names = split.loc[split["split"] == "val", "image"].tolist()
+    names = splits.part_of(record.path, "val", labels)
     defective = [name for name in names if labels.classes(name)]
     clean = [labels.path(name) for name in names if not labels.classes(name)]
     clean += find_images(config.clean) if config.clean else []

@@ -30,18 +30,18 @@ from common.cli import run
 from common.comparison import plots, report, results, timing
 from common.comparison.bootstrap import draw_trainings, replicate
 from common.comparison.entrants import check_data, load_runs, test_part, variants
+from common.comparison.evaluate import Contestant, evaluate
 from common.comparison.glossary import describe
+from common.comparison.page.page import GalleryItem, write_page
 from common.comparison.results import Json, Scored
 from common.comparison.showcase import gallery
 from common.comparison.tracking import log_comparison
 from common.comparison.tune import ensure_thresholds
 from common.devices import pick_device, pick_precision
 from common.errors import UserError
-from common.evaluate import Contestant, evaluate
 from common.files import publish, publish_json
 from common.inference import Segmenter
 from common.labels import Labels, read_image
-from common.page.page import GalleryItem, write_page
 from common.runs import Run
 
 TIMED_IMAGES = 8

@@ -25,16 +25,18 @@ import onnx
 import torch
 import tyro
 
-from common import cli, quantise, runs
+from common import cli, runs
 from common import labels as labels_module
 from common import thresholds as thresholds_module
-from common.agreement import check
-from common.deploy import StripNetwork, trace
+from common.dataset import splits
+from common.dataset.stream import ahead
+from common.deployment import quantise
+from common.deployment.agreement import check
+from common.deployment.deploy import StripNetwork, trace
 from common.errors import UserError
 from common.files import publish
 from common.inference import Segmenter
 from common.labels import Labels, read_image
-from common.stream import ahead
 from common.thresholds import Thresholds
 
 LEAST_AGREEMENT = 0.9999  # share of the val pixels that must get the class PyTorch gives them
@@ -68,8 +70,7 @@ def export(config: Config) -> int:
     """Runs the command. 0; 1 where --int8 was asked for and not worth keeping."""
     record = runs.load(config.run)
     labels = labels_module.load(config.data or record.data["root"])
-    split = record.split(labels)
-    names = split.loc[split["split"] == "val", "image"].tolist()
+    names = splits.part_of(record.path, "val", labels)
     strip_size = _strip_size(config, read_image(labels.path(names[0])).shape)
     names = _of_size(labels, names, strip_size, config.limit)
 

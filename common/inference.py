@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from common.blocks import fuse
+from common.resize import resize_image
 from common.runs import Run
-from common.store import resize_image
 
 
 class Segmenter:

@@ -24,18 +24,19 @@ import torch
 import tyro
 from tqdm import tqdm
 
-from common import cli, drift, overlay, rle, runs
+from common import cli, overlay, rle, runs
 from common import thresholds as thresholds_module
-from common.comparison.findings import Findings
+from common.dataset import drift
+from common.dataset.images import find_images, refuse_doubles
+from common.dataset.stream import ahead, batches
+from common.deployment.findings import Findings
+from common.deployment.submission import submission
 from common.devices import pick_device
 from common.errors import UserError
 from common.files import publish
-from common.images import find_images, refuse_doubles
 from common.inference import Segmenter, upsample
 from common.labels import read_image
-from common.store import resize_image
-from common.stream import ahead, batches
-from common.submission import submission
+from common.resize import resize_image
 from common.thresholds import Thresholds, decide_logits, drop_small
 
 FLIPS = ((), (2,), (3,), (2, 3))  # dimensions of (N, C, H, W) that are mirrored

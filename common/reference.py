@@ -28,15 +28,16 @@ from tqdm import tqdm
 from common import labels as labels_module
 from common.cli import run
 from common.comparison.entrants import check_data, load_runs, test_part, variants
+from common.comparison.evaluate import decoded_batches
 from common.comparison.report import markdown_table
+from common.dataset import splits
 from common.devices import pick_device
 from common.errors import UserError
-from common.evaluate import decoded_batches
 from common.files import publish
 from common.inference import Segmenter, upsample
 from common.labels import Labels
 from common.metrics import confusion, scores
-from common.store import resize_labels
+from common.resize import resize_labels
 
 SEEN = 0.55  # share of the reference's val images that are in its train list
 DRAWS = 300  # fewer would say little, whatever the network
@@ -112,8 +113,7 @@ def steps(
     segmenter: Segmenter, labels: Labels, test: Sequence[str], batch_size: int, seed: int
 ) -> list[Step]:
     """The rows for one run, from our evaluation to the reference's."""
-    split = segmenter.run.split(labels)
-    train = split.loc[split["split"] == "train", "image"].tolist()
+    train = splits.part_of(segmenter.run.path, "train", labels)
     drawn = draw_val(train, test, np.random.default_rng(seed))
     names = sorted({*test, *drawn})
     row = {name: i for i, name in enumerate(names)}

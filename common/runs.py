@@ -16,10 +16,10 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common import checkpoint, splits
+from common import checkpoint
 from common.config import PROJECT, TrainConfig
 from common.errors import UserError
-from common.labels import Labels, class_titles
+from common.labels import class_titles
 
 RUNS = PROJECT / "runs"
 # A resumed run keeps its options but for these: where things lie, what computes, and how long.
@@ -72,10 +72,6 @@ class Run:
             return pd.read_csv(self.path / "metrics.csv")
         except (OSError, ValueError) as error:
             raise UserError(f"cannot read {self.path / 'metrics.csv'}: {error}") from error
-
-    def split(self, labels: Labels) -> pd.DataFrame:
-        """split.csv, checked against the data set."""
-        return splits.read(self.path / "split.csv", labels)
 
     def build_model(self, device: torch.device | str = "cpu") -> nn.Module:
         """The trained network (best epoch, averaged weights) in eval mode on `device`."""

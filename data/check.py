@@ -24,11 +24,12 @@ import pandas as pd
 import tyro
 from tqdm import tqdm
 
-from common import drift, labels, near_duplicates, rle
+from common import labels, rle
 from common.cli import run
+from common.dataset import drift, near_duplicates
+from common.dataset.splits import group_images
 from common.labels import LabelError, Labels
-from common.splits import group_images
-from common.store import resize_image
+from common.resize import resize_image
 
 SHOWN_GROUPS = 10
 

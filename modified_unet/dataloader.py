@@ -1,7 +1,7 @@
 """Batches of strips for the slim-deep U-Net: resized to 64x512, or native with --height/--width."""
 
-from common.augment import Augmentation
-from common.loader import Loader, build_loaders
+from common.dataset.augment import Augmentation
+from common.dataset.loader import Loader, build_loaders
 
 HEIGHT, WIDTH = 64, 512
 AUGMENTATION = Augmentation()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.page.page import GalleryItem, write_page
+from common.comparison.page.page import GalleryItem, write_page
 from data.synthetic import generate
 from tests import report_example, tiny
 

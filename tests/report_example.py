@@ -7,7 +7,7 @@ import itertools
 import cv2
 import numpy as np
 
-from common.page.page import GalleryItem
+from common.comparison.page.page import GalleryItem
 
 CLASSES = (1, 2, 3, 4)
 METRIC = "dice_positive_macro"

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from common import alarms, labels, predict, runs, thresholds
+from common import alarms, labels, predict, thresholds
+from common.dataset import splits
 from tests import tiny
 
 
@@ -31,7 +32,7 @@ def run(bare_run, tmp_path):
 
 def val_images(root, run):
     data = labels.load(root)
-    split = runs.load(run).split(data)
+    split = splits.read(run / "split.csv", data)
     names = split.loc[split["split"] == "val", "image"]
     return data, [name for name in names if not data.classes(name)]
 

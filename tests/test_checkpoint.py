@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from common import checkpoint, record
+from common import checkpoint
 from common.config import TrainConfig
 from common.errors import UserError
-from common.step import MuonAdamW
+from common.training import record
+from common.training.step import MuonAdamW
 
 
 def test_round_trip(tmp_path: Path) -> None:

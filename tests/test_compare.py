@@ -13,10 +13,10 @@ import torch
 from common import rle
 from common.compare import main
 from common.comparison import plots, timing
-from common.evaluate import read_prediction
+from common.comparison.evaluate import read_prediction
+from common.comparison.page.text import without_nan
 from common.labels import load, read_image
 from common.metrics import baselines, confusion, scores
-from common.page.text import without_nan
 from common.thresholds import Thresholds
 from tests import report_example, tiny
 
@@ -183,7 +183,7 @@ def test_thresholds_are_kept_in_the_run_and_are_those_of_the_report(three_runs, 
 def test_again_gives_the_same_figures_without_the_networks(
     three_runs, report, results, monkeypatch, capsys
 ):
-    from common import evaluate
+    from common.comparison import evaluate
 
     monkeypatch.setattr(evaluate, "_evaluate_chunk", None)  # would fail if it were called
     assert compare(three_runs, report) == 0

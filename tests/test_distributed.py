@@ -111,7 +111,7 @@ def test_torchrun_starts_a_launch_with_a_dead_process_again(
 
 SLOW_SAVE = """
 import os, signal, sys, time
-from common import record
+from common.training import record
 from unet_64x400.train import main
 
 save = record.save_state

@@ -11,8 +11,9 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from common import export, labels, predict, quantise, runs
-from common.deploy import open_session
+from common import export, labels, predict, runs
+from common.deployment import quantise
+from common.deployment.deploy import open_session
 from common.inference import Segmenter
 from common.thresholds import Thresholds, decide
 from tests import tiny

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common import images, labels, predict, rle, runs
+from common import labels, predict, rle, runs
+from common.dataset import images
 from common.thresholds import Thresholds, decide, drop_small
 from tests import tiny
 

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from common import runs
+from common.dataset import splits
 from common.inference import Segmenter
 from common.labels import load, read_image
 from common.metrics import confusion, scores
@@ -25,7 +26,7 @@ def test_rows_are_the_same_predictions_scored_by_each_rule(trained_run, dataset,
     monkeypatch.setattr("common.reference.DRAWS", 1)
     segmenter = Segmenter(runs.load(trained_run), torch.device("cpu"))
     labels = load(dataset)
-    split = segmenter.run.split(labels)
+    split = splits.read(segmenter.run.path / "split.csv", labels)
     test = split.loc[split["split"] == "test", "image"].tolist()
     rows = steps(segmenter, labels, test, batch_size=4, seed=0)
     assert [row.size for row in rows] == ["native", "32x200", "32x200"]

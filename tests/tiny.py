@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from common import checkpoint, labels, runs, splits
+from common import checkpoint, labels, runs
+from common.dataset import splits
 from common.labels import read_image
-from common.store import resize_image
+from common.resize import resize_image
 from data.synthetic import generate
 
 SIZE = (64, 320)  # of the strips

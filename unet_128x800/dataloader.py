@@ -1,7 +1,7 @@
 """Batches of strips resized to 128x800."""
 
-from common.augment import Augmentation
-from common.loader import Loader, build_loaders
+from common.dataset.augment import Augmentation
+from common.dataset.loader import Loader, build_loaders
 
 HEIGHT, WIDTH = 128, 800
 AUGMENTATION = Augmentation()

@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from common.cli import run
 from common.config import TrainConfig
-from common.training import fit
+from common.training.loop import fit
 from unet_128x800.dataloader import HEIGHT, WIDTH, build_dataloaders
 from unet_128x800.model import build_model
 

@@ -1,7 +1,7 @@
 """Batches of strips resized to 64x400."""
 
-from common.augment import Augmentation
-from common.loader import Loader, build_loaders
+from common.dataset.augment import Augmentation
+from common.dataset.loader import Loader, build_loaders
 
 HEIGHT, WIDTH = 64, 400
 AUGMENTATION = Augmentation()

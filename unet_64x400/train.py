@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from common.cli import run
 from common.config import TrainConfig
-from common.training import fit
+from common.training.loop import fit
 from unet_64x400.dataloader import HEIGHT, WIDTH, build_dataloaders
 from unet_64x400.model import build_model
 

@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from common import runs
+from common.dataset import splits
 from common.errors import UserError
 from common.labels import Labels
 from common.runs import Run
@@ -49,10 +50,10 @@ def test_part(entered: Sequence[Run], labels: Labels) -> pd.DataFrame:
     Raises UserError where a run was trained on images that another is tested on: no comparison
     between them could be believed.
     """
-    splits = [run.split(labels) for run in entered]
+    entries = [splits.read(run.path / "split.csv", labels) for run in entered]
     parts = [
         {part: set(split.loc[split["split"] == part, "image"]) for part in ("train", "test")}
-        for split in splits
+        for split in entries
     ]
     for (run, own), (other, its) in permutations(zip(entered, parts, strict=True), 2):
         if shared := own["train"] & its["test"]:
@@ -66,7 +67,7 @@ def test_part(entered: Sequence[Run], labels: Labels) -> pd.DataFrame:
             "the runs have no test image in common.\n"
             f"Train them on one split: --split {entered[0].path / 'split.csv'}"
         )
-    first = splits[0]
+    first = entries[0]
     return first.loc[first["image"].isin(common), ["image", "group"]].reset_index(drop=True)
 
 

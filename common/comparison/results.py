@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from common.comparison.bootstrap import Statistic, interval, over_trainings
+from common.comparison.evaluate import Contestant
 from common.comparison.scorecard import empty, figures, size_bins, size_recall
 from common.comparison.tally import Tally
-from common.evaluate import Contestant
 from common.runs import Run
 
 Json = dict[str, Any]

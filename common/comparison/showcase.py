@@ -8,12 +8,12 @@ from itertools import chain, zip_longest
 import numpy as np
 import torch
 
+from common.comparison.evaluate import read_prediction
+from common.comparison.page.page import GalleryItem
 from common.comparison.results import Scored
 from common.comparison.tally import Tally
-from common.evaluate import read_prediction
 from common.labels import Labels, read_image
 from common.metrics import image_sums
-from common.page.page import GalleryItem
 
 LIMIT = 60
 

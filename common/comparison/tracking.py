@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import wandb
 
-from common.page.page import GalleryItem
+from common.comparison.page.page import GalleryItem
 from common.tracking import FAILURES, begin, class_labels, default_mode
 
 OVERLAYS = 24  # images logged with switchable masks

@@ -17,8 +17,9 @@ import numpy as np
 from tqdm import tqdm
 
 from common import thresholds as thresholds_module
+from common.comparison.evaluate import decoded_batches
+from common.dataset import splits
 from common.errors import UserError
-from common.evaluate import decoded_batches
 from common.inference import Segmenter
 from common.labels import Labels, read_image
 from common.thresholds import Thresholds
@@ -37,9 +38,7 @@ def ensure_thresholds(segmenter: Segmenter, labels: Labels, batch_size: int = 8)
     found = thresholds_module.load(run.path)
     if found is not None:
         return found
-    split = run.split(labels)
-    names = split.loc[split["split"] == "val", "image"].tolist()
-    chosen = tune(segmenter, labels, names, batch_size)
+    chosen = tune(segmenter, labels, splits.part_of(run.path, "val", labels), batch_size)
     try:
         chosen.save(run.path)
     except OSError as error:

@@ -1,0 +1,177 @@
+"""Several runs scored on the same images at their native size, in one pass.
+
+Every image is decoded once and goes through each network; what is kept of it is its tally, and
+the decided label map as a small PNG. Tallies are published in chunks, under a key of everything
+they depend on but the code (weights, data, thresholds, precision): an evaluation that was cut off,
+or that is asked for again with one run more, computes only what is missing. Raise VERSION when the
+code comes to count otherwise.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from common.comparison.tally import Tally, Truth, concatenate, tally_image, truth_of
+from common.dataset.stream import ahead, batches
+from common.files import publish
+from common.inference import Segmenter
+from common.labels import Labels, read_image
+from common.thresholds import Thresholds, decide, drop_small
+
+VERSION = 2
+CHUNK = 32  # images whose tallies are published together
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A run ready to be scored. predictions: folder of its label maps."""
+
+    segmenter: Segmenter
+    thresholds: Thresholds
+    predictions: Path
+
+    def prediction_path(self, image: str) -> Path:
+        """Where the label map of an image lies, decided with thresholds and least areas."""
+        return self.predictions / f"{image}.png"
+
+
+def evaluate(
+    contestants: Sequence[Contestant],
+    labels: Labels,
+    names: Sequence[str],
+    context: Sequence[str],
+    state: Path,
+    batch_size: int = 8,
+) -> list[Tally]:
+    """The tally of each contestant over `names`, in order; label maps are written on the way.
+
+    context: what else the figures depend on, such as the data's fingerprint and the precision.
+    state: folder for the chunks. Raises UserError for an image that cannot be read, OSError for a
+    disk that refuses.
+    """
+    identities = [[*context, *_identity(contestant)] for contestant in contestants]
+    tallies: list[list[Tally]] = [[] for _ in contestants]
+    state.mkdir(parents=True, exist_ok=True)
+    for contestant, identity in zip(contestants, identities, strict=True):
+        _claim(contestant, names, state / f"{contestant.predictions.name}.txt", _digest(identity))
+    with (
+        ThreadPoolExecutor() as pool,
+        tqdm(total=len(names), desc="evaluate", unit="image", mininterval=0.5) as bar,
+    ):
+        for start in range(0, len(names), CHUNK):
+            chunk = names[start : start + CHUNK]
+            files = [state / f"{_digest([identity, chunk])}.npz" for identity in identities]
+            missing = {
+                file: contestant
+                for contestant, file in zip(contestants, files, strict=True)
+                if not _is_done(contestant, file, chunk)
+            }
+            if missing:
+                _evaluate_chunk(missing, labels, chunk, batch_size, pool)
+            for parts, file in zip(tallies, files, strict=True):
+                parts.append(Tally.load(file))
+            bar.update(len(chunk))
+    return [concatenate(parts) for parts in tallies]
+
+
+def read_prediction(path: Path) -> np.ndarray:
+    """A label map (H, W) uint8 that `evaluate` wrote."""
+    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+
+
+def decoded_batches(
+    labels: Labels, names: Sequence[str], batch_size: int, pool: Executor
+) -> Iterator[list[tuple[str, np.ndarray]]]:
+    """Batches of (name, image (H, W) uint8), one size within a batch, decoded ahead in the pool."""
+    images = ahead(read_image, map(labels.path, names), pool, depth=2 * batch_size)
+    pairs = zip(names, images, strict=True)
+    for _, same_size in groupby(pairs, key=lambda pair: pair[1].shape):
+        yield from batches(same_size, batch_size)
+
+
+def _evaluate_chunk(
+    missing: dict[Path, Contestant],
+    labels: Labels,
+    chunk: Sequence[str],
+    batch_size: int,
+    pool: Executor,
+) -> None:
+    """Publishes a chunk's tallies, each under its file, once its label maps are written."""
+
+    def truth(name: str, image: np.ndarray) -> Truth:
+        return truth_of(labels.label_map(name, image.shape), labels.num_classes + 1)
+
+    parts: dict[Path, list[Tally]] = {file: [] for file in missing}
+    for batch in decoded_batches(labels, chunk, batch_size, pool):
+        names, images = zip(*batch, strict=True)
+        truths = list(pool.map(truth, names, images))
+        for file, contestant in missing.items():
+            probabilities = contestant.segmenter.probabilities(images)
+            plain = decide(probabilities, None).numpy(force=True)
+            thresholded = decide(probabilities, contestant.thresholds).numpy(force=True)
+            kept = (probabilities.numpy(force=True), plain, thresholded)
+            parts[file] += pool.map(partial(_keep, contestant), names, truths, *kept)
+    for file, tallies in parts.items():
+        concatenate(tallies).save(file)
+
+
+def _keep(
+    contestant: Contestant,
+    name: str,
+    truth: Truth,
+    probabilities: np.ndarray,
+    plain: np.ndarray,
+    thresholded: np.ndarray,
+) -> Tally:
+    """Writes one image's label map and returns its tally."""
+    thresholded = drop_small(thresholded, contestant.thresholds)
+    done, png = cv2.imencode(".png", thresholded)
+    if not done:
+        raise OSError(f"cannot encode the label map of {name}")
+    publish(contestant.prediction_path(name), png.tobytes())
+    return tally_image(truth, probabilities, plain, thresholded)
+
+
+def _claim(contestant: Contestant, names: Sequence[str], marker: Path, owner: str) -> None:
+    """Clears the folder of label maps that another evaluation, by the marker, has left in it.
+
+    Also of those of images that are not asked for now. A folder without a marker may be anyone's:
+    only what will be written anyway goes.
+    """
+    contestant.predictions.mkdir(parents=True, exist_ok=True)
+    asked = {contestant.prediction_path(name) for name in names}
+    ours = set(contestant.predictions.glob("*.png")) if marker.exists() else asked
+    is_current = marker.exists() and marker.read_text() == owner
+    for path in ours - asked if is_current else ours:
+        path.unlink(missing_ok=True)
+    if not is_current:
+        publish(marker, owner)
+
+
+def _is_done(contestant: Contestant, file: Path, chunk: Sequence[str]) -> bool:
+    return file.exists() and all(contestant.prediction_path(name).exists() for name in chunk)
+
+
+def _identity(contestant: Contestant) -> list[Any]:
+    """What a tally depends on, of the contestant."""
+    run, device = contestant.segmenter.run, contestant.segmenter.device
+    weights = hashlib.blake2b((run.path / "best.pt").read_bytes(), digest_size=16).hexdigest()
+    thresholds = contestant.thresholds
+    decision = [thresholds.probability, thresholds.area]
+    return [VERSION, weights, run.variant, run.size, run.normalisation, decision, device.type]
+
+
+def _digest(value: Any) -> str:
+    return hashlib.blake2b(json.dumps(value).encode(), digest_size=16).hexdigest()

@@ -1,0 +1,218 @@
+"""The report page's table: what its columns are, and the text of every cell."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from common.comparison.page.answer import HEADLINES, difference
+from common.comparison.page.text import amount, count, interval, score
+
+OVERVIEW = (*HEADLINES, "false_alarms_per_clean_image", "latency", "parameters")
+REFERENCE = ("accuracy", "iou_mean", "dice_mean")
+
+
+@dataclass(frozen=True)
+class Column:
+    """One figure. views: the named column sets that show it. cost: no metric of the predictions."""
+
+    key: str
+    title: str
+    note: str
+    unit: str
+    better: str | None
+    views: tuple[str, ...]
+    cost: bool = False
+
+
+@dataclass(frozen=True)
+class Cell:
+    """text is None where there is no figure; `reason` then says why. value: what sorts it."""
+
+    text: str | None
+    value: float | None
+    detail: str = ""
+    spread: str = ""
+    reason: str = ""
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """A column that is read from a variant's entry, with its range where it has one."""
+
+    title: str
+    note: str
+    unit: str
+    better: str | None
+    text: Callable[[float], str]
+    path: tuple[str, ...]
+    low: str = ""
+    high: str = ""
+
+
+COSTS = {
+    "latency": Cost(
+        "Latency",
+        "Time of one image at batch 1, from the decoded image to its label map: median of repeats "
+        "after a warm-up, the device waited for; in brackets the spread of the repeats.",
+        "ms", "lower", amount, ("latency", "median_ms"), "low_ms", "high_ms",
+    ),
+    "preprocess": Cost(
+        "Preprocessing", "Part of the latency before the network: resizing, normalising.",
+        "ms", "lower", amount, ("latency", "preprocess_ms"),
+    ),
+    "network": Cost(
+        "Network", "Part of the latency in the network.",
+        "ms", "lower", amount, ("latency", "network_ms"),
+    ),
+    "postprocess": Cost(
+        "Postprocessing", "Part of the latency after the network: up to native size, decision.",
+        "ms", "lower", amount, ("latency", "postprocess_ms"),
+    ),
+    "throughput": Cost(
+        "Throughput",
+        "Images a second at the batch size where it was highest; in brackets the spread.",
+        "images/s", "higher", amount, ("throughput", "images_per_second"), "low", "high",
+    ),
+    "batch": Cost(
+        "Best batch", "The batch size of the throughput.",
+        "images", None, count, ("throughput", "batch"),
+    ),
+    "memory": Cost(
+        "Peak memory", "The most memory that prediction took.",
+        "MB", "lower", count, ("peak_memory_mb",),
+    ),
+    "parameters": Cost(
+        "Parameters", "Trained numbers of the network.", "", "lower", amount, ("parameters",),
+    ),
+    "conv_layers": Cost(
+        "Convolutions", "Convolution layers of the network.", "", None, count, ("conv_layers",),
+    ),
+    "gflop": Cost(
+        "Work", "Floating-point operations of the network for one image.",
+        "GFLOP", "lower", amount, ("gflop",),
+    ),
+}  # fmt: skip
+
+
+def columns(results: dict) -> list[Column]:
+    """All columns, metrics first, in the order of `results["metrics"]`."""
+    scored = [
+        Column(
+            key, about["title"], about["explanation"], about["unit"] or "", about["better"],
+            _views(key),
+        )
+        for key, about in results["metrics"].items()
+    ]  # fmt: skip
+    scored.sort(key=lambda c: OVERVIEW.index(c.key) if c.key in OVERVIEW else len(OVERVIEW))
+    costs = [
+        Column(
+            key, cost.title, cost.note, cost.unit, cost.better,
+            ("Overview", "Cost") if key in OVERVIEW else ("Cost",), cost=True,
+        )
+        for key, cost in COSTS.items()
+    ]  # fmt: skip
+    return scored + costs
+
+
+def views(table: list[Column]) -> list[str]:
+    """Names of the column sets that have a column, in the order of the page's buttons."""
+    used = {view for column in table for view in column.views}
+    order = ("Overview", "Dice by class", "IoU by class", "Image level", "Cost", "Reference")
+    return [*(view for view in order if view in used), "All"]
+
+
+def cells(results: dict, column: Column, decision: str) -> list[Cell]:
+    """The column's cell of every variant, in their order.
+
+    decision: "scores" (most probable class) or "thresholded".
+    """
+    if column.cost:
+        row = [_cost(column.key, variant, results) for variant in results["variants"]]
+    else:
+        row = [_scored(column.key, variant.get(decision)) for variant in results["variants"]]
+    kind = "differences" if decision == "scores" else "differences_thresholded"
+    return _marked(results, column, row, kind)
+
+
+def baseline(results: dict, column: Column) -> Cell:
+    """What predicting nothing at all scores."""
+    value = results["baseline"].get(column.key)
+    if value is not None:
+        return Cell(score(value), value)
+    nothing = "It has no network." if column.cost else "Not defined for a prediction of nothing."
+    return Cell(None, None, reason=nothing)
+
+
+def _views(key: str) -> tuple[str, ...]:
+    found = ["Overview"] if key in OVERVIEW else []
+    if re.fullmatch(r"dice_(positive_)?(class_\d+|macro)", key):
+        found.append("Dice by class")
+    if re.fullmatch(r"iou_class_\d+", key):
+        found.append("IoU by class")
+    if re.match(r"(precision|recall|f1|auroc|false_alarms)_", key):
+        found.append("Image level")
+    if key.startswith("reference_") or key in REFERENCE:
+        found.append("Reference")
+    return tuple(found)
+
+
+def _scored(key: str, scores: dict[str, Any] | None) -> Cell:
+    given = (scores or {}).get(key)
+    if given is None:
+        missing = "Not measured." if scores else "No thresholds were chosen for these runs."
+        return Cell(None, None, reason=missing)
+    if given["value"] is None:
+        return Cell(None, None, reason=_undefined(key))
+    spread = given.get("seed_std")
+    return Cell(
+        score(given["value"]),
+        given["value"],
+        detail=interval(given["low"], given["high"]),
+        spread="" if spread is None else f"seeds ±{score(spread)}",
+    )
+
+
+def _undefined(key: str) -> str:
+    if found := re.search(r"_class_(\d+)$", key):
+        return f"Not defined: too little of class {found[1]} in these test images to decide it."
+    if key == "false_alarms_per_clean_image":
+        return "Not defined: no test image is clean."
+    return "Not defined on these test images."
+
+
+def _cost(key: str, variant: dict[str, Any], results: dict) -> Cell:
+    cost = COSTS[key]
+    parent: Any = variant
+    for step in cost.path[:-1]:
+        parent = parent.get(step) or {}
+    value = parent.get(cost.path[-1])
+    if value is None:
+        return Cell(None, None, reason=f"Not measured on {results['machine']['device']}.")
+    low, high = parent.get(cost.low), parent.get(cost.high)
+    detail = "" if low is None or high is None else f"[{cost.text(low)}, {cost.text(high)}]"
+    return Cell(cost.text(value), value, detail=detail)
+
+
+def _marked(results: dict, column: Column, row: list[Cell], kind: str) -> list[Cell]:
+    """The row with its best cell marked, and those whose difference from the best does not hold."""
+    known = [i for i, cell in enumerate(row) if cell.value is not None]
+    if column.better is None or len(known) < 2:
+        return row
+    pick = min if column.better == "lower" else max
+    best = pick(known, key=lambda i: row[i].value)
+    names = [variant["name"] for variant in results["variants"]]
+    marked = list(row)
+    for i in known:
+        if row[i].value == row[best].value:
+            mark = "best"
+        elif column.cost:
+            mark = ""
+        else:
+            found = difference(results, names[i], names[best], column.key, kind)
+            mark = "tied" if found is not None and not found.holds else ""
+        marked[i] = replace(row[i], mark=mark)
+    return marked

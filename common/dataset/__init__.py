@@ -1,0 +1,13 @@
+"""From labels to batches: everything between a folder of strips and the network's input.
+
+images            the image files that a folder, a file or a pattern names
+near_duplicates   which images show the same piece of steel
+stratify          groups dealt out so that each part has its share of every class
+splits            who trains, validates, tests: split.csv
+store             every image decoded once, at one size, memory-mapped
+prepare           labels -> split -> store: a data set made ready for one run
+augment           mirrored, shifted, brighter: a batch at a time, on the device
+stream            results of threads in order, a few ahead
+loader            batches, each a function of (seed, epoch, step)
+drift             whether new images still look like those trained on
+"""

@@ -1,0 +1,98 @@
+"""From a config to a data set made ready: labels -> split -> store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from common import labels as labels_module
+from common.config import PROJECT, TrainConfig
+from common.dataset import splits
+from common.dataset.store import Store, open_store
+from common.distributed import is_main, one_at_a_time_per_node
+from common.labels import Labels
+from data.synthetic import IMAGES, generate
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set made ready for one run: what is in it, who belongs where, and its pixels."""
+
+    labels: Labels
+    fingerprint: str
+    split: pd.DataFrame
+    store: Store
+
+    @property
+    def num_classes(self) -> int:
+        """Classes of the network's output, the background included."""
+        return self.labels.num_classes + 1
+
+    def rows(self, part: str) -> np.ndarray:
+        """Rows of the store that belong to 'train', 'val' or 'test', int64."""
+        members = set(self.split.loc[self.split["split"] == part, "image"])
+        return np.array([i for i, name in enumerate(self.store.names) if name in members])
+
+    @cached_property
+    def normalisation(self) -> tuple[float, float]:
+        """Mean and standard deviation of the training images' grey values, in [0, 1]."""
+        images = self.store.images
+        sums = np.zeros(3)
+        for row in self.rows("train"):
+            counts = np.bincount(images[row].ravel(), minlength=256)
+            grey = np.arange(256) / 255
+            sums += counts.sum(), counts @ grey, counts @ grey**2
+        mean = sums[1] / sums[0]
+        return float(mean), float(np.sqrt(max(sums[2] / sums[0] - mean**2, 1e-6)))
+
+
+def prepare(config: TrainConfig) -> Data:
+    """Reads, splits and decodes the data set of `config`.
+
+    Raises UserError for anything wrong with the data: it is all found here, before training.
+    """
+    with one_at_a_time_per_node():
+        root = config.data or default_root()
+        labels = labels_module.load(root)
+        fingerprint = labels_module.fingerprint(labels)
+        if config.split:
+            split = splits.read(config.split, labels)
+            if config.out is None or config.split != config.out / "split.csv":  # not the run's own
+                _warn_of_leaks(split, config, labels)
+        else:
+            split = splits.make_split(labels, cache=config.store)
+            if config.limit:
+                split = splits.limit(split, config.limit, labels)
+        names = sorted(split["image"])
+        size = (config.height, config.width)
+        store = open_store(labels, names, size, config.store, fingerprint, config.workers)
+    return Data(labels, fingerprint, split, store)
+
+
+def _warn_of_leaks(split: pd.DataFrame, config: TrainConfig, labels: Labels) -> None:
+    """Says which near-duplicates a user's split has put on two sides."""
+    pairs = splits.straddling_pairs(split, labels, config.store)
+    if pairs and is_main():
+        print(
+            f"warning: {config.split} puts near-duplicates into different parts (pairs: "
+            f"{len(pairs)}), such as {' and '.join(pairs[0])}; scores on them measure memory"
+        )
+
+
+def default_root() -> Path:
+    """data/severstal where it is, else data/synthetic, which is made when missing."""
+    for name in ("severstal", "synthetic"):
+        root = PROJECT / "data" / name
+        if (root / "train.csv").exists():
+            if is_main():
+                print(f"no --data given: using {root}")
+            return root
+    root = PROJECT / "data" / "synthetic"
+    if is_main():
+        print(f"no --data given and no data/severstal: making {IMAGES} images in {root}")
+    generate(root, IMAGES, seed=0)
+    return root

@@ -1,0 +1,221 @@
+"""Who trains, who validates, who tests: by near-duplicate group, decided once, kept in split.csv.
+
+Strips are photographed in sequence and public sets hold copies, so images split one by one put
+twins on both sides and a score then measures memory. Images that look the same, or that groups.csv
+puts together, form a group, and a group stays whole.
+
+A data set splits alike on every machine: nothing here depends on a library's random numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from tqdm import tqdm
+
+from common.dataset import near_duplicates
+from common.dataset.stratify import apportion, shuffled
+from common.errors import UserError
+from common.files import publish
+from common.labels import Labels, fingerprint, read_image
+from common.tables import read_rows
+
+PARTS = ("train", "val", "test")
+COLUMNS = ["image", "split", "group"]
+VERSION = 1  # of the near-duplicate rule; part of the name of what is kept of its work
+
+
+def make_split(
+    labels: Labels,
+    seed: int = 0,
+    fractions: Sequence[float] = (0.70, 0.15, 0.15),
+    cache: Path | None = None,
+) -> pd.DataFrame:
+    """Table `image,split,group`, sorted by image; a group is named by its first image.
+
+    Stratified: every part gets its share of each class and of each set of classes in an image.
+    fractions: of train, val and test. cache: folder that keeps the near-duplicates of a data set.
+    Raises UserError with fewer than three groups, and for images that cannot be read.
+    """
+    group = group_images(labels, near_duplicate_pairs(labels, cache))
+    names = sorted(set(group))
+    if len(names) < len(PARTS):
+        raise UserError(
+            f"{labels.root} has {len(labels.images)} images in {len(names)} groups of "
+            "near-duplicates; train, val and test need a group each."
+        )
+    sets: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
+    for image, name in zip(labels.images, group, strict=True):
+        sets[name].append(labels.classes(image))
+    part = apportion(list(sets.values()), shuffled(names, seed), fractions)
+    part_of = {name: PARTS[k] for name, k in zip(names, part, strict=True)}
+    split = [part_of[name] for name in group]
+    return pd.DataFrame({"image": labels.images, "split": split, "group": group})
+
+
+def limit(split: pd.DataFrame, count: int, labels: Labels, seed: int = 0) -> pd.DataFrame:
+    """About `count` images of the split: whole groups, every part kept, every class if possible.
+
+    Each part gets its share of `count` and at least one group. count: at least 3.
+    """
+    chosen: list[str] = []
+    for part in PARTS:
+        rows = split[split["split"] == part]
+        quota = max(1, round(count * len(rows) / len(split)))
+        members = {name: list(images) for name, images in rows.groupby("group")["image"]}
+        taken = 0
+        for name in _each_class_first(members, labels, seed):
+            if not taken or taken + len(members[name]) / 2 <= quota:
+                chosen.append(name)
+                taken += len(members[name])
+    return split[split["group"].isin(chosen)].reset_index(drop=True)
+
+
+def leak(split: pd.DataFrame) -> float:
+    """Expected number of val and test images with a group-mate in train under a random split.
+
+    The random split has parts of the same sizes; the expectation is exact (hypergeometric).
+    """
+    held_out = int((split["split"] != "train").sum())
+    others = len(split) - 1
+    expected = 0.0
+    for size, groups in split["group"].value_counts().value_counts().items():
+        mates = np.arange(size - 1)
+        alone = np.prod(np.maximum(held_out - 1 - mates, 0) / np.maximum(others - mates, 1))
+        expected += groups * size * held_out / len(split) * (1 - alone)
+    return expected
+
+
+def leak_line(split: pd.DataFrame) -> str:
+    """What a random split would have leaked, in one line."""
+    held_out = int((split["split"] != "train").sum())
+    return (
+        f"split by {split['group'].nunique()} near-duplicate groups; a random split would have "
+        f"leaked {leak(split):.0f} of {held_out} val and test images (a near-duplicate in train)"
+    )
+
+
+def write(split: pd.DataFrame, path: Path) -> None:
+    """Publishes split.csv."""
+    publish(path, split[COLUMNS].to_csv(index=False))
+
+
+def part_of(run: Path, part: str, labels: Labels) -> list[str]:
+    """Images of 'train', 'val' or 'test' in the run directory `run`."""
+    split = read(run / "split.csv", labels)
+    return split.loc[split["split"] == part, "image"].tolist()
+
+
+def read(path: Path, labels: Labels) -> pd.DataFrame:
+    """Reads split.csv; it may leave out images of the data set.
+
+    Raises UserError for another form, unknown or repeated images, an empty part, or a group on
+    two sides.
+    """
+    rows, problems = read_rows(path, COLUMNS)
+    if problems:
+        raise UserError(problems[0])
+    split = pd.DataFrame([fields for _, fields in rows], columns=COLUMNS)
+    if unknown := sorted(set(split["image"]) - set(labels.images)):
+        raise UserError(
+            f"{path} names {len(unknown)} images that {labels.image_dir} does not hold, such as "
+            f"{unknown[0]}. Does it belong to another data set?"
+        )
+    if (repeated := split["image"].duplicated()).any():
+        raise UserError(f"{path} names {split.loc[repeated, 'image'].iloc[0]} more than once.")
+    if other := sorted(set(split["split"]) - set(PARTS)):
+        raise UserError(f"{path} has the part {other[0]!r}; expected {', '.join(PARTS)}.")
+    if missing := [part for part in PARTS if part not in set(split["split"])]:
+        raise UserError(f"{path}: the {' and the '.join(missing)} part would be empty.")
+    for group in (split["group"], split["image"].map(labels.groups or {})):
+        straddling = split.groupby(group)["split"].nunique() > 1
+        if straddling.any():
+            raise UserError(
+                f"{path}: group {straddling.idxmax()} lies in more than one part; that leaks."
+            )
+    return split.sort_values("image", ignore_index=True)
+
+
+def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarray:
+    """Images that look the same, (M, 2) positions in `labels.images`.
+
+    cache: folder where they are kept under the data set's fingerprint. Raises UserError for an
+    image that cannot be read and a cache that cannot be written.
+    """
+    path = cache / f"near-duplicates-{VERSION}-{fingerprint(labels)}.npy" if cache else None
+    if path and path.exists():
+        return np.load(path)
+    pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter lock
+    try:
+        work = pool.map(lambda name: near_duplicates.describe(read_image(labels.path(name))),
+                        labels.images)  # fmt: skip
+        found = list(tqdm(work, "near-duplicates", len(labels.images), unit="image", leave=False))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    hashes, details = map(np.stack, zip(*found, strict=True))
+    pairs = near_duplicates.pairs(hashes, details)
+    if path:
+        buffer = io.BytesIO()
+        np.save(buffer, pairs)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            publish(path, buffer.getvalue())
+        except OSError as error:
+            raise UserError(
+                f"cannot write {path}: {error.strerror or error}\n"
+                "Free some space or name another folder with --store."
+            ) from error
+    return pairs
+
+
+def straddling_pairs(
+    split: pd.DataFrame, labels: Labels, cache: Path | None = None
+) -> list[tuple[str, str]]:
+    """Names of near-duplicates that the split puts into different parts.
+
+    cache, errors: as for `near_duplicate_pairs`; images outside the split are not looked at.
+    """
+    some = dataclasses.replace(labels, images=tuple(split["image"]))
+    part = split["split"].to_numpy()
+    pairs = near_duplicate_pairs(some, cache)
+    return [(some.images[i], some.images[j]) for i, j in pairs if part[i] != part[j]]
+
+
+def group_images(labels: Labels, pairs: np.ndarray) -> list[str]:
+    """Group of each image: all that `pairs` and groups.csv link, named by the first of them."""
+    given = labels.groups or {}
+    first: dict[str, int] = {}
+    links = [
+        (i, first.setdefault(given[name], i))
+        for i, name in enumerate(labels.images)
+        if name in given
+    ]
+    i, j = np.concatenate([pairs, np.array(links, np.int64).reshape(-1, 2)]).T
+    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(labels.images),) * 2)
+    number = connected_components(graph, directed=False)[1]
+    _, leader, member = np.unique(number, return_index=True, return_inverse=True)
+    return [labels.images[leader[k]] for k in member]
+
+
+def _each_class_first(members: dict[str, list[str]], labels: Labels, seed: int) -> list[str]:
+    """Groups at random, but first one for each class: small and of many classes, rarest first."""
+    names = sorted(members)
+    order = [names[i] for i in shuffled(names, seed)]
+    classes = {g: {k for image in members[g] for k in labels.classes(image)} for g in order}
+    counts = Counter(k for held in classes.values() for k in held)
+    front: list[str] = []
+    for defect_class in sorted(counts, key=lambda k: (counts[k], k)):
+        if not any(defect_class in classes[name] for name in front):
+            having = [name for name in order if defect_class in classes[name]]
+            front.append(min(having, key=lambda name: (len(members[name]), -len(classes[name]))))
+    return front + [name for name in order if name not in front]

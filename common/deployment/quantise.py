@@ -1,0 +1,134 @@
+"""8-bit arithmetic for an exported network, kept only where it is faster and nearly as good."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from onnxruntime import InferenceSession
+from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from onnxruntime.quantization.shape_inference import quant_pre_process
+from tqdm import tqdm
+
+from common.dataset.stream import ahead
+from common.deployment.deploy import open_session
+from common.labels import Labels, read_image
+from common.metrics import confusion, scores
+from common.thresholds import Thresholds, drop_small
+
+MOST_LOSS = 0.01  # of positive Dice on val
+CALIBRATION_IMAGES = 64
+ROUNDS = 30  # timed strips of either file, in turns
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether the 8-bit file is worth keeping. dice: positive Dice on val; ms: a strip, median."""
+
+    content: bytes
+    dice: float
+    dice_int8: float
+    ms: float
+    ms_int8: float
+
+    @property
+    def kept(self) -> bool:
+        return self.dice - self.dice_int8 < MOST_LOSS and self.ms_int8 < self.ms
+
+    def __str__(self) -> str:
+        return (
+            f"int8 {'kept' if self.kept else 'NOT kept'}: "
+            f"positive Dice on val {self.dice_int8:.4f} against {self.dice:.4f} (may lose under "
+            f"{MOST_LOSS:g}), {self.ms_int8:.1f} ms a strip against {self.ms:.1f} (must be faster)"
+        )
+
+
+def attempt(
+    content: bytes, thresholds: Thresholds | None, labels: Labels, names: Sequence[str]
+) -> Verdict:
+    """Quantises the network of an exported file and compares the two on the images `names`."""
+    step = -(-len(names) // CALIBRATION_IMAGES)
+    quantised = quantise(content, [labels.path(name) for name in names[::step]])
+    sessions = open_session(content), open_session(quantised)
+    dice = [positive_dice(session, thresholds, labels, names) for session in sessions]
+    images = [read_image(labels.path(name)) for name in names[:ROUNDS]]
+    return Verdict(quantised, *dice, *milliseconds(sessions, images))
+
+
+def quantise(content: bytes, calibration: Sequence[Path]) -> bytes:
+    """The file with its network in 8 bits, ranges taken from the `calibration` images.
+
+    Everything before the first convolution and behind the last keeps its precision.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        source, prepared, target = (Path(folder) / f"{n}.onnx" for n in ("a", "b", "c"))
+        source.write_bytes(content)
+        quant_pre_process(source, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            target,
+            _Strips(calibration),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=_outside_the_network(onnx.load(prepared)),
+        )
+        return target.read_bytes()
+
+
+def positive_dice(
+    session: InferenceSession,
+    thresholds: Thresholds | None,
+    labels: Labels,
+    names: Sequence[str],
+) -> float:
+    """Mean Dice over the pairs of image and class that show a defect, at native size."""
+    num_classes = labels.num_classes + 1
+    confusions = []
+    with ThreadPoolExecutor() as pool:
+        images = ahead(read_image, map(labels.path, names), pool, 8)
+        bar = tqdm(zip(names, images, strict=True), "Dice", len(names), unit="image", leave=False)
+        for name, image in bar:
+            (label_maps,) = session.run(["label_map"], {"strips": image[None]})
+            predicted = drop_small(label_maps[0], thresholds)
+            truth = labels.label_map(name, image.shape)
+            confusions.append(confusion(predicted[None], truth[None], num_classes))
+    return scores(torch.cat(confusions))["dice_positive"]
+
+
+def milliseconds(sessions: Iterable[InferenceSession], images: Sequence[np.ndarray]) -> list[float]:
+    """Median time of each session for one strip, measured in turns on the same images."""
+    seconds = []
+    for turn in range(-1, ROUNDS):  # the first warms up
+        strip = {"strips": images[turn % len(images)][None]}
+        row = []
+        for session in sessions:
+            start = time.perf_counter()
+            session.run(["label_map"], strip)
+            row.append(time.perf_counter() - start)
+        seconds.append(row)
+    return (1000 * np.median(seconds[1:], axis=0)).tolist()
+
+
+def _outside_the_network(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes before the first convolution and behind the last."""
+    nodes = model.graph.node
+    convolutions = [i for i, node in enumerate(nodes) if node.op_type.startswith("Conv")]
+    inside = range(convolutions[0], convolutions[-1] + 1)
+    return [node.name for i, node in enumerate(nodes) if i not in inside]
+
+
+class _Strips(CalibrationDataReader):
+    def __init__(self, paths: Sequence[Path]) -> None:
+        bar = tqdm(paths, "calibrate", unit="image", leave=False)
+        self._inputs = ({"strips": read_image(path)[None]} for path in bar)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._inputs, None)

@@ -1,0 +1,13 @@
+"""From batches to a run directory: the loop that all variants share.
+
+loop       prepare -> for every epoch: train, validate, record
+setup      network, loss, optimiser, run directory: all that stands before the first step
+state      what a training is made of, and how far it is
+step       one step: loss, gradients, update, averaged weights
+muon       the optimiser of convolution weights
+record     what a run directory holds
+console    what a training says
+signals    SIGINT and SIGTERM stop a training between two steps
+sync_bn    batch statistics over several devices
+memory     the one allocator setting that matters for tensors on a CPU
+"""

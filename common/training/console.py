@@ -1,0 +1,80 @@
+"""What a training prints: how it begins, a line an epoch, and what to do next. Rank 0 only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from tqdm import tqdm
+
+from common.dataset import splits
+from common.distributed import is_main, world_size
+from common.training.state import Training
+
+DICE = "val/dice_class_"  # and the class: pooled Dice, NaN where val does not hold it
+
+
+def say(text: str) -> None:
+    """Prints a line above any progress bar, once over all processes."""
+    if is_main():
+        tqdm.write(text)
+
+
+def opening(training: Training, resumed: bool) -> None:
+    """Data, split, leak, network, device and the baselines to beat."""
+    config, data = training.config, training.data
+    parts = data.split["split"].value_counts()
+    parameters = sum(p.numel() for p in training.model.parameters())
+    places = f"{world_size()} x {training.device.type}" if world_size() > 1 else training.device
+    say(
+        f"{config.variant}: {config.height}x{config.width}, {parameters / 1e6:.2f} M parameters, "
+        f"loss {config.loss}, {config.precision} on {places}"
+        + (f" ({torch.get_num_threads()} threads)" if training.device.type == "cpu" else "")
+    )
+    say(
+        f"data {data.labels.root}: {len(data.split)} images, {data.labels.num_classes} classes; "
+        + ", ".join(f"{part} {parts.get(part, 0)}" for part in ("train", "val", "test"))
+    )
+    say(splits.leak_line(data.split))
+    floor = training.baselines
+    say(
+        f"val baselines: empty prediction: positive Dice {floor['empty']:.3f}, Kaggle Dice "
+        f"{floor['empty_kaggle']:.3f}; one class everywhere: positive Dice {floor['one_class']:.3f}"
+    )
+    if resumed:
+        say(f"resuming {training.folder} at epoch {training.progress.epoch + 1}")
+
+
+def epoch(row: dict[str, float], epochs: int, improved: bool, titles: Sequence[str]) -> None:
+    """The one line of an epoch. titles: what to call the defect classes, in order."""
+    missed = [title for k, title in enumerate(titles, start=1) if row[f"{DICE}{k}"] == 0]
+    say(
+        f"epoch {row['epoch'] + 1:3d}/{epochs}  loss {row['train/loss']:.4f}  "
+        f"val loss {row['val/loss']:.4f}  mean Dice {row['val/dice_mean']:.3f}  "
+        f"positive Dice {row['val/dice_positive']:.3f}  Kaggle {row['val/kaggle_dice']:.3f}  "
+        f"{row['images_per_second']:.1f} images/s  {row['epoch_seconds']:.0f} s"
+        + (f"  never found: class {', '.join(missed)}" if missed else "")
+        + ("  *" if improved else "")
+    )
+
+
+def closing(training: Training) -> None:
+    """The best epoch, classes never found, where the run lies and the exact next commands."""
+    progress, folder = training.progress, training.folder
+    best = progress.history[progress.best_epoch]
+    say(
+        f"best epoch {progress.best_epoch + 1}: mean Dice {best['val/dice_mean']:.3f}, positive "
+        f"Dice {best['val/dice_positive']:.3f}, Kaggle Dice {best['val/kaggle_dice']:.3f}"
+    )
+    for k, title in enumerate(training.data.labels.class_titles, start=1):
+        dice = best[f"{DICE}{k}"]
+        if math.isnan(dice):
+            say(f"class {title} does not occur in the val part: nothing is known of it")
+        elif dice == 0:
+            say(f"class {title} is never found on the val part (Dice 0)")
+    say(
+        f"run directory: {folder}\n"
+        f"next: python -m common.compare {folder} --out report\n"
+        f"      wandb leet {folder}/wandb   (dashboard in the terminal)"
+    )

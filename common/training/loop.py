@@ -1,0 +1,234 @@
+"""The training loop that all variants share.
+
+    prepare -> for every epoch: train, validate, record -> say where it lies and what comes next
+
+A checkpoint is written after every epoch, and in mid-epoch when a signal asks the run to stop.
+Order, augmentation and dropout of a step follow from (seed, epoch, step), so a run that was killed
+and resumed writes the same weights and figures as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import signal
+import sys
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from common import distributed, runs
+from common.config import TrainConfig
+from common.devices import pick_device
+from common.errors import Interrupted, UserError
+from common.metrics import ConfusionMatrix
+from common.training import console, record
+from common.training.memory import keep_freed_memory
+from common.training.setup import BuildLoaders, BuildModel, set_up
+from common.training.signals import StopRequest, stop_on_signal
+from common.training.state import Training
+from common.training.step import BufferGuard, ema_decay, learning_rate, optimise, update_ema
+
+SELECT = "val/dice_mean"  # the best epoch's figure: counts misses, false alarms and mix-ups alike
+FLUSH = 10  # steps between two looks at a GPU's losses
+
+
+def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoaders) -> Path:
+    """Trains as `config` says and returns the run directory.
+
+    Raises UserError for bad data or options (before anything is written), for a loss that is not
+    finite, and for a disk that refuses; Interrupted after a signal.
+    """
+    device = pick_device(config.device)
+    keep_freed_memory()
+    with distributed.process_group(device):
+        config, folder, resumed = distributed.from_main(
+            runs.choose_folder(config) if distributed.is_main() else None
+        )
+        training = set_up(config, folder, resumed, device, build_model, build_loaders)
+        with training.claim or nullcontext():
+            try:
+                again = f"continue with {training.resume_command}"
+                with distributed.lost_peer_said(again), stop_on_signal() as stop:
+                    for _ in range(training.progress.epoch, config.epochs):
+                        _run_epoch(training, stop)
+            except (UserError, Interrupted, KeyboardInterrupt):
+                training.tracker.finish(exit_code=1)
+                raise
+            training.tracker.finish()
+        console.closing(training)
+    return folder
+
+
+def _run_epoch(training: Training, stop: StopRequest) -> None:
+    progress, config = training.progress, training.config
+    if training.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(training.device)
+    start = time.perf_counter()
+    images, waited = _train_epoch(training, stop)
+    seconds = time.perf_counter() - start
+    row = {
+        "epoch": progress.epoch,
+        "train/loss": progress.loss_sum / progress.good if progress.good else math.nan,
+        **_validate(training),
+        "lr": training.optimiser.lr,
+        "skipped_steps": progress.skipped,
+        "images_per_second": images / seconds,
+        "data_wait_fraction": waited / seconds,
+        "epoch_seconds": time.perf_counter() - start,
+        "peak_memory_mb": _peak_memory(training.device) / 2**20,
+    }
+    progress.history.append(row)
+    # An undefined figure (no defect in val) must not keep the run from having a best epoch.
+    score = row[SELECT] if math.isfinite(row[SELECT]) else 0.0
+    improved = score > progress.best
+    if improved:
+        progress.best, progress.best_epoch = score, progress.epoch
+    progress.epoch += 1
+    progress.step, progress.good, progress.loss_sum = 0, 0, 0.0
+    if distributed.is_main():
+        record.record(training, row, improved)
+    training.tracker.log_epoch(row)
+    console.epoch(row, config.epochs, improved, training.data.labels.class_titles)
+
+
+def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
+    """The rest of the epoch from `progress.step` on; returns (images seen, seconds waited)."""
+    config, progress, loader = training.config, training.progress, training.train
+    # On a CPU a look costs nothing; a GPU is asked only now and then.
+    every = 1 if training.device.type == "cpu" else FLUSH
+    steps, total = len(loader), len(loader) * config.epochs
+    training.network.train()
+    guard = BufferGuard(training.model) if config.on_nonfinite == "skip" else None
+    loader.set_epoch(progress.epoch, progress.step)
+    first, waited = progress.step, 0.0
+    pending: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    bar = tqdm(
+        total=steps, initial=first, desc=f"epoch {progress.epoch + 1}/{config.epochs}",
+        unit="step", leave=False, disable=not distributed.is_main(),
+    )  # fmt: skip
+    begun = time.perf_counter()
+    batches = iter(loader)
+    for step in range(first, steps):
+        asked = time.perf_counter()
+        images, targets = next(batches)
+        waited += time.perf_counter() - asked
+        done = progress.epoch * steps + step
+        lr = learning_rate(done, total, config.lr, config.warmup)
+        training.optimiser.lr = lr
+        _seed_step(config.seed, done)
+        if guard:
+            guard.remember()
+        loss, bad = optimise(
+            training.network, training.criterion, training.optimiser, images, targets,
+            clip=config.clip, mixed_precision=training.mixed_precision,
+        )  # fmt: skip
+        if guard:
+            guard.restore_where(bad)
+        update_ema(training.average, training.model, ema_decay(done, config.ema))
+        pending.append((step, loss, bad))
+        bar.update()
+        if len(pending) == every or step == steps - 1:
+            value = _flush(training, pending, lr)
+            pending.clear()
+            rate = (step + 1 - first) * loader.batch_size / (time.perf_counter() - begun)
+            bar.set_postfix(loss=f"{value:.4f}", images=f"{rate:.1f}/s")
+        if stop.agreed(done, every):
+            if pending:
+                _flush(training, pending, lr)
+            bar.close()
+            _save_and_leave(training, stop.signum)
+    bar.close()
+    return (steps - first) * loader.batch_size, waited
+
+
+def _save_and_leave(training: Training, signum: int) -> None:
+    if distributed.is_main():
+        record.save_state(training)
+        training.tracker.finish(exit_code=1)
+    # The first process that leaves makes torchrun end the others: all wait until it may.
+    distributed.barrier()
+    raise Interrupted(
+        f"stopped by {signal.Signals(signum).name} in epoch {training.progress.epoch + 1}, after "
+        f"step {training.progress.step}; everything is saved.\n"
+        f"continue with: {training.resume_command}",
+        signum,
+    )
+
+
+def _flush(
+    training: Training, pending: list[tuple[int, torch.Tensor, torch.Tensor]], lr: float
+) -> float:
+    """Brings losses to the host, checks and logs them; returns the last one."""
+    losses = torch.stack([torch.stack((loss.float(), bad)) for _, loss, bad in pending])
+    losses = distributed.sum_over_ranks(losses).div_(distributed.world_size()).tolist()
+    progress, steps = training.progress, len(training.train)
+    for (step, *_), (loss, bad) in zip(pending, losses, strict=True):
+        if bad:
+            _bad_step(training, step, loss)
+        else:
+            progress.loss_sum += loss
+            progress.good += 1
+        progress.step = step + 1
+        training.tracker.log_step(progress.epoch * steps + step, loss, lr)
+    return losses[-1][0]
+
+
+def _bad_step(training: Training, step: int, loss: float) -> None:
+    """Says which images gave a loss or gradient that is not finite; stops unless told to skip."""
+    names = training.train.batch_names(step)
+    progress = training.progress
+    message = (
+        f"epoch {progress.epoch + 1}, step {step + 1}: loss {loss}, or a gradient, is not finite; "
+        f"the weights were not updated.\nImages of the batch: {', '.join(names)}"
+    )
+    if training.config.on_nonfinite == "skip":
+        progress.skipped += 1
+        tqdm.write(message)
+        return
+    kept = (
+        f"The state after epoch {progress.epoch} is kept in {training.folder / 'last.pt'}."
+        if progress.epoch
+        else "No epoch was finished before."
+    )
+    raise UserError(
+        f"{message}\n{kept}\nTry a lower --lr, --precision fp32, or --on-nonfinite skip."
+    )
+
+
+@torch.inference_mode()
+def _validate(training: Training) -> dict[str, float]:
+    """Loss and scores of the averaged weights on the val part, at the training size."""
+    if distributed.world_size() > 1:  # each process saw other batches: rank 0's statistics count
+        for buffer in training.average.buffers():
+            torch.distributed.broadcast(buffer, src=0)
+    matrix = ConfusionMatrix(training.data.num_classes, training.device)
+    loss_sum = torch.zeros(2, dtype=torch.float64, device=training.device)
+    for images, targets in training.val:
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=training.mixed_precision):
+            logits = training.average(images)
+        matrix.update(logits, targets)
+        loss = training.criterion(logits, targets).double()
+        loss_sum += torch.stack((loss * len(images), torch.full_like(loss, len(images))))
+    matrix.all_reduce()
+    loss_sum = distributed.sum_over_ranks(loss_sum).tolist()
+    scores = {f"val/{name}": value for name, value in matrix.compute().items()}
+    return {"val/loss": loss_sum[0] / loss_sum[1], **scores}
+
+
+def _seed_step(seed: int, step: int) -> None:
+    """Seeds dropout from the step and the process, so that a resumed run draws the same."""
+    entropy = np.random.SeedSequence((seed, step, distributed.rank()))
+    torch.manual_seed(int(entropy.generate_state(1, np.uint64)[0] >> 1))
+
+
+def _peak_memory(device: torch.device) -> int:
+    """Peak memory in bytes: of the GPU's allocator, or of this process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

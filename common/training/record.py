@@ -1,0 +1,198 @@
+"""What a training leaves behind: config, split, checkpoints, metrics.csv, sample pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from common import checkpoint, overlay, runs, thresholds
+from common.config import TrainConfig
+from common.dataset import drift, splits
+from common.dataset.prepare import Data
+from common.errors import UserError
+from common.files import publish, publish_json
+from common.runs import Run
+from common.training import console
+from common.training.state import Progress, Training
+from common.training.step import MuonAdamW
+
+SAMPLES = 4
+
+
+def record(training: Training, row: dict[str, float], improved: bool) -> None:
+    """Writes the epoch: the best weights, then the state, then the table, each whole or not."""
+    folder = training.folder
+    try:
+        if improved:
+            checkpoint.save(
+                folder / "best.pt",
+                {"model": _plain(training.average), "epoch": row["epoch"], "metrics": row},
+            )
+            (folder / thresholds.FILE).unlink(missing_ok=True)  # chosen for the weights before
+            _save_samples(training, row["epoch"])
+        save_state(training)
+        _write_table(folder, training.progress)
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {folder}: {error.strerror or error}\nWhat was finished before is "
+            f"kept; make room, then continue with {training.resume_command}"
+        ) from error
+
+
+def _write_table(folder: Path, progress: Progress) -> None:
+    publish(folder / "metrics.csv", pd.DataFrame(progress.history).to_csv(index=False))
+
+
+def save_state(training: Training) -> None:
+    checkpoint.save(
+        training.folder / "last.pt",
+        {
+            "model": _plain(training.model),
+            "average": _plain(training.average),
+            "optimiser": training.optimiser.state_dict(),
+            "progress": vars(training.progress),
+        },
+    )
+
+
+def restore(
+    path: Path,
+    device: torch.device,
+    model: nn.Module,
+    average: nn.Module,
+    optimiser: MuonAdamW,
+) -> Progress:
+    """Loads `save_state`'s file. Raises UserError where it is none or does not fit."""
+    state = checkpoint.load(path, device, ("model", "average", "optimiser", "progress"))
+    checkpoint.load_weights(model, state["model"], path)
+    checkpoint.load_weights(average, state["average"], path)
+    try:
+        optimiser.load_state_dict(state["optimiser"])
+        return Progress(**state["progress"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"{path} was written by another version of this package, or by another: its optimiser "
+            f"or progress does not fit ({error}).\nBegin a new run, or resume with that version."
+        ) from error
+
+
+def _plain(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: value.cpu() for name, value in model.state_dict().items()}
+
+
+@torch.inference_mode()
+def _save_samples(training: Training, epoch: int) -> None:
+    """Some val images with truth and prediction, as PNG and as wandb overlays."""
+    (training.folder / "samples").mkdir(exist_ok=True)
+    mean, std = training.data.normalisation
+    titles = training.data.labels.class_titles
+    samples = {}
+    for row in _sample_rows(training.data):
+        image = np.array(training.data.store.images[row])
+        truth = np.array(training.data.store.labels[row])
+        pixels = torch.from_numpy(image).to(training.device)[None, None] / 255
+        logits = training.average((pixels - mean) / std)
+        prediction = logits.argmax(1)[0].to("cpu", torch.uint8).numpy()
+        name = training.data.store.names[row]
+        samples[name] = (image, truth, prediction)
+        picture = overlay.triptych(image, truth, prediction, titles)
+        overlay.save(training.folder / "samples" / f"{Path(name).stem}.png", picture)
+    training.tracker.log_samples(epoch, samples, titles)
+
+
+def _sample_rows(data: Data) -> list[int]:
+    """Val rows to show: first one of each class, then the next defective ones, then clean ones."""
+    rows = data.rows("val").tolist()
+    present = data.store.pixel_counts[rows][:, 1:] > 0
+    firsts = [rows[np.argmax(column)] for column in present.T if column.any()]
+    order = sorted(rows, key=lambda row: not data.store.pixel_counts[row, 1:].any())
+    return list(dict.fromkeys([*firsts, *order]))[: max(SAMPLES, len(firsts))]
+
+
+def open_folder(
+    config: TrainConfig, folder: Path, data: Data, details: dict[str, Any], run_id: str
+) -> None:
+    """Makes the run directory with its config and split: at once, so that it is whole or absent."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+        new.chmod(0o755)
+        splits.write(data.split, new / "split.csv")
+        publish_json(
+            new / "config.json",
+            {
+                "variant": config.variant,
+                "options": config.to_json(),
+                "normalisation": data.normalisation,
+                "wandb_id": run_id,
+                **details,
+            },
+        )
+        os.replace(new, folder)
+    except OSError as error:
+        raise UserError(
+            f"cannot write the run directory {folder}: {error.strerror or error}\n"
+            "Name another with --out."
+        ) from error
+
+
+def reopen_folder(config: TrainConfig, folder: Path, data: Data, progress: Progress) -> None:
+    """Makes a run directory say what its resumed run knows.
+
+    A kill may have come between last.pt and metrics.csv, after the last epoch even. And options
+    that were changed on resuming hold from now on, also where the next command does not repeat
+    them.
+    """
+    config_file = folder / "config.json"
+    saved = json.loads(config_file.read_text())
+    given = config.to_json()
+    changed = {
+        name: given[name] for name in runs.LASTING if given[name] != saved["options"].get(name)
+    }
+    if "epochs" in changed:
+        console.say(
+            f"epochs {saved['options']['epochs']} -> {config.epochs}: the learning rate goes on as "
+            "if that had been its schedule from the beginning"
+        )
+    root = str(data.labels.root.resolve())
+    try:
+        for leftover in folder.glob(".*.pt.*"):
+            leftover.unlink()  # of a kill in mid-save
+        if progress.history:
+            _write_table(folder, progress)
+        if changed or root != saved["data"]["root"]:
+            saved["options"] |= changed
+            saved["data"]["root"] = root
+            publish_json(config_file, saved)
+    except OSError as error:
+        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def describe(data: Data) -> dict[str, Any]:
+    """What config.json keeps of the data: enough to find it, know it again and notice drift."""
+    return {
+        "root": str(data.labels.root.resolve()),
+        "fingerprint": data.fingerprint,
+        "class_names": data.labels.class_names,
+        "images": {part: int(n) for part, n in data.split["split"].value_counts().items()},
+        "drift": drift.reference(
+            drift.statistics(data.store.images[row]) for row in data.rows("train")
+        ),
+    }
+
+
+def check_same_data(run: Run, data: Data) -> None:
+    if run.data["fingerprint"] != data.fingerprint:
+        raise UserError(
+            f"the data in {data.labels.root} has changed since {run.path} was begun "
+            f"(fingerprint {data.fingerprint}, the run has {run.data['fingerprint']}).\n"
+            "Name the original data with --data, or begin a new run."
+        )

@@ -1,0 +1,111 @@
+"""From a config to a training that is ready to run, new or resumed."""
+
+from __future__ import annotations
+
+import copy
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from common import distributed, runs
+from common.config import TrainConfig
+from common.dataset.loader import Loader
+from common.dataset.prepare import Data
+from common.devices import memory_format, pick_precision
+from common.errors import UserError
+from common.losses import build_loss, class_weights
+from common.metrics import baselines
+from common.tracking import Tracker
+from common.training import console, record
+from common.training.state import Progress, Training
+from common.training.step import MuonAdamW
+from common.training.sync_bn import synchronise_batch_norms
+
+BuildModel = Callable[..., nn.Module]
+BuildLoaders = Callable[[Any], tuple[Loader, Loader, Loader]]
+
+
+def set_up(
+    config: TrainConfig,
+    folder: Path,
+    resumed: bool,
+    device: torch.device,
+    build_model: BuildModel,
+    build_loaders: BuildLoaders,
+) -> Training:
+    """Reads the data, builds or restores the network, opens the run directory and wandb's run.
+
+    Raises UserError as `training.fit` does; nothing is written before the data is known good.
+    """
+    # Before last.pt is read: another process may still be writing it.
+    claim = runs.claim(folder) if resumed and distributed.is_main() else None
+    config.precision = pick_precision(config.precision, device)
+    train, val, _ = build_loaders(config)
+    data = train.data
+    if resumed:
+        record.check_same_data(runs.load(folder), data)
+
+    torch.manual_seed(config.seed)
+    arguments = {"base_channels": config.base_channels, "num_classes": data.num_classes}
+    model = build_model(**arguments).to(device, memory_format=memory_format(device))
+    if config.sync_bn and distributed.world_size() > 1:
+        model = synchronise_batch_norms(model, device)
+    average = copy.deepcopy(model).requires_grad_(False).eval()
+    counts = data.store.pixel_counts[data.rows("train")].sum(axis=0)
+    weights = class_weights(torch.from_numpy(counts)) if config.class_balance == "sqrt" else None
+    criterion = _loss(config.loss, weights).to(device)
+    optimiser = MuonAdamW(model, config)
+
+    progress = Progress()
+    if resumed and (folder / "last.pt").exists():
+        progress = record.restore(folder / "last.pt", device, model, average, optimiser)
+    run_id = runs.load(folder).wandb_id if resumed else distributed.from_main(secrets.token_hex(4))
+
+    network = torch.compile(model) if config.compile else model
+    if distributed.world_size() > 1:
+        ids = [device.index] if device.type == "cuda" else None
+        network = DistributedDataParallel(network, device_ids=ids)
+    floor = _baselines(data)
+    details = {
+        "model": arguments,
+        "data": record.describe(data),
+        "baselines": floor,
+        "git_commit": runs.git_commit(),
+    }
+    if distributed.is_main():
+        if resumed:
+            record.reopen_folder(config, folder, data, progress)
+        else:
+            record.open_folder(config, folder, data, details, run_id)
+            claim = runs.claim(folder)
+    tracker = Tracker(config, folder, run_id, details)
+    training = Training(
+        config, folder, device, data, train, val, model, network, average, criterion, optimiser,
+        progress, tracker, floor, claim,
+    )  # fmt: skip
+    console.opening(training, resumed)
+    return training
+
+
+def _baselines(data: Data) -> dict[str, float]:
+    """Scores on the val part of predicting nothing, and of the best class everywhere."""
+    scores = baselines(data.store.pixel_counts[data.rows("val")])
+    empty = scores.pop("empty")
+    (everywhere,) = scores.values()
+    return {
+        "empty": empty["dice_positive"],
+        "empty_kaggle": empty["kaggle_dice"],
+        "one_class": everywhere["dice_positive"],
+    }
+
+
+def _loss(name: str, weights: torch.Tensor | None) -> nn.Module:
+    try:
+        return build_loss(name, class_weights=weights)
+    except ValueError as error:
+        raise UserError(f"--loss {name}: {error}") from error

@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+
+from common.comparison.entrants import check_data, load_runs, test_part, variants
+from common.errors import UserError
+from common.labels import Labels
+from common.runs import Run
+
+test_part.__test__ = False  # a function of the package, not a test
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+LABELS = Labels(Path("steel"), Path("steel/train_images"), tuple("12345678"), {}, None, 4)
+
+
+def a_run(name, variant="unet_64x400", fingerprint="f", split=None, **options):
+    options = {"height": 64, "width": 400, "seed": 0, "epochs": 5, "loss": "ce"} | options
+    data = {"root": "steel", "fingerprint": fingerprint}
+    run = Run(Path("runs") / name, variant, options, {}, (0.4, 0.2), data, {}, None, "id")
+    if split is not None:
+        parts = {"a": "train", "v": "val", "t": "test"}
+        rows = [f"{image},{parts[part]},g{image}" for part, image in split.split()]
+        run.path.mkdir(parents=True)
+        (run.path / "split.csv").write_text("\n".join(["image,split,group", *rows]))
+    return run
+
+
+def test_seeds_of_a_recipe_are_one_variant():
+    runs = [a_run("a"), a_run("b", "modified_unet", height=256), a_run("c", seed=1, out="x")]
+    assert variants(runs) == {"unet_64x400": [0, 2], "modified_unet 256x400": [1]}
+
+
+def test_recipes_of_a_size_are_told_apart_by_what_differs():
+    runs = [a_run("a"), a_run("b", loss="dice"), a_run("c", epochs=9), a_run("d", seed=3)]
+    assert variants(runs) == {
+        "unet_64x400 (epochs 5, loss ce)": [0, 3],
+        "unet_64x400 (epochs 5, loss dice)": [1],
+        "unet_64x400 (epochs 9, loss ce)": [2],
+    }
+
+
+def test_one_recipe_and_seed_trained_twice_is_compared_with_itself():
+    runs = [a_run("old"), a_run("new"), a_run("other", height=32)]
+    assert variants(runs) == {
+        "unet_64x400 (runs/old)": [0],
+        "unet_64x400 (runs/new)": [1],
+        "unet_64x400 32x400": [2],
+    }
+
+
+def test_only_images_that_all_runs_test_on_count():
+    runs = [a_run("a", split="a1 a2 v3 t4 t5 t6"), a_run("b", split="a1 v5 t4 t6")]
+    table = test_part(runs, LABELS)
+    assert table.to_dict("list") == {"image": ["4", "6"], "group": ["g4", "g6"]}
+
+
+def test_a_run_trained_on_anothers_test_images_is_refused_with_the_count():
+    runs = [a_run("a", split="a1 a2 v3 t4 t5"), a_run("b", split="a4 a5 a6 v1 t2 t7 t8")]
+    with pytest.raises(UserError) as refused:
+        test_part(runs, LABELS)
+    message = str(refused.value)
+    assert "runs/a was trained on 1 of the 3 test images of runs/b" in message
+    assert "--split runs/b/split.csv" in message
+
+
+def test_runs_without_a_test_image_in_common_are_refused():
+    runs = [a_run("a", split="a1 v2 t4"), a_run("b", split="a1 v4 t2")]
+    with pytest.raises(UserError, match="no test image in common"):
+        test_part(runs, LABELS)
+
+
+def test_runs_of_other_data_are_refused_by_name():
+    runs = [a_run("a"), a_run("b", fingerprint="other")]
+    check_data(runs[:1], LABELS, "f")
+    with pytest.raises(UserError, match=r"runs/b: steel \(other\)") as refused:
+        check_data(runs, LABELS, "f")
+    assert "runs/a" not in str(refused.value)
+    assert "--data" in str(refused.value)
+
+
+def test_no_run_and_one_run_twice_are_refused(tmp_path):
+    with pytest.raises(UserError, match="at least one run"):
+        load_runs([])
+    with pytest.raises(UserError, match="twice"):
+        load_runs([tmp_path / "a", tmp_path / "b" / ".." / "a"])
+    with pytest.raises(UserError, match="no run directory"):
+        load_runs([tmp_path / "a"])

@@ -1,0 +1,192 @@
+"""Evaluation in one pass: right counts, nothing computed twice, nothing kept that is stale."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from common import runs
+from common.comparison import evaluate as module
+from common.comparison.evaluate import Contestant, evaluate, read_prediction
+from common.comparison.tally import concatenate, tally_image, truth_of
+from common.inference import Segmenter
+from common.labels import load, read_image
+from common.metrics import confusion
+from common.thresholds import Thresholds, decide, drop_small
+
+CONTEXT = ["fingerprint", "fp32"]
+
+
+@pytest.fixture(scope="module")
+def labels(dataset):
+    return load(dataset)
+
+
+@pytest.fixture(scope="module")
+def names(labels):
+    """Some images with and without defects."""
+    defective = [name for name in labels.images if labels.classes(name)]
+    clean = [name for name in labels.images if not labels.classes(name)]
+    return sorted(defective[:4] + clean[:2])
+
+
+@pytest.fixture(scope="module")
+def thresholds(trained_run, labels, names):
+    """Such as let every class be predicted somewhere, whatever little training has taught."""
+    segmenter = Segmenter(runs.load(trained_run), torch.device("cpu"))
+    probabilities = segmenter.probabilities([read_image(labels.path(name)) for name in names])
+    high = probabilities[:, 1:, ::4, ::4].movedim(1, 0).flatten(1).quantile(0.99, dim=1)
+    return Thresholds(tuple(high.tolist()), (0, 500, 2000, 8000))
+
+
+@pytest.fixture
+def contestant(trained_run, thresholds, tmp_path):
+    segmenter = Segmenter(runs.load(trained_run), torch.device("cpu"))
+    return Contestant(segmenter, thresholds, tmp_path / "predictions" / "one")
+
+
+@pytest.fixture
+def forwards(monkeypatch):
+    """The number of images in each forward pass."""
+    seen = []
+    whole = Segmenter.logits
+
+    def counted(self, batch):
+        seen.append(len(batch))
+        return whole(self, batch)
+
+    monkeypatch.setattr(Segmenter, "logits", counted)
+    return seen
+
+
+def equal(a, b):
+    return all((getattr(a, name) == getattr(b, name)).all() for name in vars(a))
+
+
+def test_counts_are_those_of_each_image_by_itself(contestant, labels, names, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 3)
+    (tally,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "state", batch_size=2)
+    assert len(tally) == len(names)
+
+    expected, dropped = [], 0
+    for name in names:
+        image = read_image(labels.path(name))
+        truth = labels.label_map(name, image.shape)
+        probabilities = contestant.segmenter.probabilities([image])
+        plain = decide(probabilities, None)[0].numpy()
+        decided = decide(probabilities, contestant.thresholds)[0].numpy()
+        final = drop_small(decided, contestant.thresholds)
+        dropped += (decided != final).sum()
+        expected.append(tally_image(truth_of(truth, 5), probabilities[0].numpy(), plain, final))
+    expected = concatenate(expected)
+    assert dropped > 0
+    assert expected.confusion_thresholded[:, :, 1:].sum() > 0
+    # A batch may round otherwise than an image alone, so a pixel in ten thousand may differ.
+    close = 1e-4 * 256 * 1600
+    for name in ("confusion", "confusion_thresholded"):
+        assert np.abs(getattr(tally, name) - getattr(expected, name)).max() <= close
+    assert (tally.components == expected.components).all()
+    assert tally.probability == pytest.approx(expected.probability, abs=1e-4)
+    assert (tally.confusion.sum(axis=(1, 2)) == 256 * 1600).all()
+
+    predictions = np.stack([read_prediction(contestant.prediction_path(name)) for name in names])
+    truths = np.stack([labels.label_map(name, (256, 1600)) for name in names])
+    assert (confusion(predictions, truths).numpy() == tally.confusion_thresholded).all()
+
+
+def test_an_evaluation_cut_off_goes_on_where_it_was(
+    contestant, labels, names, tmp_path, monkeypatch, forwards
+):
+    monkeypatch.setattr(module, "CHUNK", 3)
+    (undisturbed,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "whole", 2)
+    other = replace(contestant, predictions=tmp_path / "predictions" / "two")
+
+    whole = module.tally_image
+    left = iter(range(4))  # the power fails in the second chunk
+
+    def fails(*arguments):
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return whole(*arguments)
+
+    monkeypatch.setattr(module, "tally_image", fails)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate([other], labels, names, CONTEXT, tmp_path / "state", 2)
+    monkeypatch.setattr(module, "tally_image", whole)
+    assert len(list((tmp_path / "state").glob("*.npz"))) == 1
+
+    forwards.clear()
+    (resumed,) = evaluate([other], labels, names, CONTEXT, tmp_path / "state", 2)
+    assert sum(forwards) == len(names) - 3
+    assert equal(resumed, undisturbed)
+    forwards.clear()
+    (again,) = evaluate([other], labels, names, CONTEXT, tmp_path / "state", 2)
+    assert forwards == []
+    assert equal(again, undisturbed)
+
+
+def test_a_run_more_computes_only_that_run(contestant, labels, names, tmp_path, forwards):
+    evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    assert sum(forwards) == len(names)
+    second = replace(
+        contestant, thresholds=replace(contestant.thresholds, area=(9, 9, 9, 9)),
+        predictions=tmp_path / "predictions" / "two",
+    )  # fmt: skip
+    forwards.clear()
+    evaluate([contestant, second], labels, names, CONTEXT, tmp_path / "state")
+    assert sum(forwards) == len(names)
+
+
+def test_whatever_a_figure_depends_on_makes_it_new(contestant, labels, names, tmp_path, forwards):
+    def again(changed, part=names, context=CONTEXT):
+        forwards.clear()
+        evaluate([changed], labels, part, context, tmp_path / "state")
+        return sum(forwards)
+
+    assert again(contestant) == len(names)
+    assert again(contestant) == 0
+    assert again(contestant, context=["other data", "fp32"]) == len(names)
+    assert again(contestant, part=names[:-1]) == len(names) - 1
+    assert (
+        again(replace(contestant, thresholds=replace(contestant.thresholds, area=(1, 1, 1, 1)))) > 0
+    )
+    assert again(contestant) == len(names)  # its label maps were those of the other thresholds
+    next(contestant.predictions.iterdir()).unlink()
+    assert again(contestant) == len(names)
+    assert again(contestant) == 0
+
+
+def test_label_maps_of_images_no_longer_asked_for_go(contestant, labels, names, tmp_path):
+    def left(part):
+        evaluate([contestant], labels, part, CONTEXT, tmp_path / "state")
+        return sorted(path.name for path in contestant.predictions.iterdir())
+
+    contestant.predictions.mkdir(parents=True)
+    foreign = contestant.predictions / "mine.png"
+    foreign.write_bytes(b"not written by an evaluation")
+    assert left(names[:3]) == sorted([*(f"{name}.png" for name in names[:3]), "mine.png"])
+    foreign.unlink()
+    assert left(names[2:5]) == [f"{name}.png" for name in names[2:5]]
+
+
+def test_what_thresholds_were_chosen_by_makes_nothing_new(
+    contestant, labels, names, tmp_path, forwards
+):
+    evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    forwards.clear()
+    renamed = replace(contestant, thresholds=replace(contestant.thresholds, chosen_by="a coin"))
+    evaluate([renamed], labels, names, CONTEXT, tmp_path / "state")
+    assert forwards == []
+
+
+def test_other_weights_make_figures_new(contestant, trained_run, labels, names, tmp_path, forwards):
+    weights = torch.load(trained_run / "best.pt", weights_only=True)
+    weights["metrics"]["note"] = 1.0
+    run = replace(contestant.segmenter.run, path=tmp_path)
+    torch.save(weights, tmp_path / "best.pt")
+    evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    forwards.clear()
+    contestant.segmenter.run = run
+    evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    assert sum(forwards) == len(names)

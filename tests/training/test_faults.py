@@ -1,0 +1,167 @@
+"""What happens to long runs: losses that are not finite, full disks, images that vanish."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from common import checkpoint, files
+from common.losses import Loss
+from common.training import loop as training
+
+
+@pytest.fixture
+def bad_at(monkeypatch: pytest.MonkeyPatch):
+    """Makes the loss of the given training steps infinite, counted over the whole run."""
+
+    def break_at(*steps: int) -> None:
+        whole, count = Loss.forward, [0]
+
+        def forward(self: Loss, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            loss = whole(self, logits, target)
+            if not loss.requires_grad:  # validation
+                return loss
+            count[0] += 1
+            return loss * torch.inf if count[0] - 1 in steps else loss
+
+        monkeypatch.setattr(Loss, "forward", forward)
+
+    return break_at
+
+
+def weights(run: Path, name: str = "last.pt") -> dict[str, torch.Tensor]:
+    return torch.load(run / name, weights_only=True)["average"]
+
+
+def steps_an_epoch(run: Path, batch: int = 4) -> int:
+    return int((pd.read_csv(run / "split.csv")["split"] == "train").sum()) // batch
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(
+    train, tmp_path: Path, bad_at, capsys
+) -> None:
+    assert train("unet_64x400", "--out", tmp_path / "good") == 0
+    steps = steps_an_epoch(tmp_path / "good")
+    bad_at(steps + 1)
+    out = tmp_path / "run"
+    assert train("unet_64x400", "--out", out, "--epochs", 2) == 2
+    said = capsys.readouterr().err
+    assert "epoch 2, step 2" in said
+    names = pd.read_csv(out / "split.csv").query("split == 'train'")["image"]
+    assert sum(name in said for name in names) == 4
+    assert "state after epoch 1 is kept" in said
+    assert "--on-nonfinite skip" in said
+    assert len(pd.read_csv(out / "metrics.csv")) == 1
+    assert all(torch.isfinite(t).all() for t in weights(out).values())
+
+
+def test_a_bad_step_can_be_skipped(train, tmp_path: Path, bad_at, capsys) -> None:
+    bad_at(1, 3)
+    out = tmp_path / "run"
+    assert train("unet_64x400", "--out", out, "--on-nonfinite", "skip") == 0
+    assert "weights were not updated" in capsys.readouterr().out
+    table = pd.read_csv(out / "metrics.csv")
+    assert table["skipped_steps"].tolist() == [2]
+    assert torch.isfinite(torch.tensor(table["train/loss"].tolist())).all()
+    assert all(torch.isfinite(t).all() for t in weights(out).values())
+
+
+def test_a_disk_that_fills_up_keeps_finished_epochs(
+    train, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    whole, saved = files.publish, []
+
+    def fills_up(path: Path, content: bytes) -> None:
+        if path.name == "last.pt":
+            saved.append(path)
+            if len(saved) == 2:
+                raise OSError(28, "No space left on device")
+        whole(path, content)
+
+    monkeypatch.setattr(checkpoint, "publish", fills_up)
+    out = tmp_path / "run"
+    assert train("unet_64x400", "--out", out, "--epochs", 2) == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said
+    assert "--resume" in said
+    assert len(pd.read_csv(out / "metrics.csv")) == 1
+    assert checkpoint.load(out / "last.pt")["progress"]["epoch"] == 1
+    monkeypatch.undo()
+    assert train("unet_64x400", "--out", out, "--epochs", 2, "--resume", "auto") == 0
+    assert len(pd.read_csv(out / "metrics.csv")) == 2
+
+
+def test_a_folder_that_becomes_read_only(train, small_disk, monkeypatch, capsys) -> None:
+    disk = small_disk("64m")
+    out, begin = disk / "run", training._run_epoch
+
+    def epoch(state, *arguments: object) -> None:
+        if state.progress.epoch == 1:
+            state.claim.close()  # a file open for writing would keep the disk writable
+            subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        begin(state, *arguments)
+
+    monkeypatch.setattr(training, "_run_epoch", epoch)
+    assert train("unet_64x400", "--out", out, "--epochs", 2) == 2
+    said = capsys.readouterr().err
+    assert "Read-only file system" in said
+    assert f"--resume {out}" in said
+    monkeypatch.undo()
+    subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    assert train("unet_64x400", "--out", out, "--epochs", 2, "--resume", "auto") == 0
+    assert len(pd.read_csv(out / "metrics.csv")) == 2
+
+
+def test_a_folder_whose_place_a_file_takes(train, tmp_path: Path, monkeypatch, capsys) -> None:
+    out, begin = tmp_path / "run", training._run_epoch
+
+    def epoch(*arguments: object) -> None:
+        shutil.rmtree(out)
+        out.write_text("")
+        begin(*arguments)
+
+    monkeypatch.setattr(training, "_run_epoch", epoch)
+    assert train("unet_64x400", "--out", out) == 2
+    assert f"cannot write the checkpoint {out}" in capsys.readouterr().err
+
+
+def test_an_image_that_vanished_is_said_before_training(
+    train, dataset: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    root = tmp_path / "set"
+    shutil.copytree(dataset, root)
+    victim = sorted((root / "train_images").iterdir())[0]
+    read = training.runs.splits.read_image
+
+    def vanishes(path: Path):
+        victim.unlink(missing_ok=True)
+        return read(path)
+
+    monkeypatch.setattr("common.dataset.splits.read_image", vanishes)
+    out = tmp_path / "run"
+    options = ("--data", root, "--out", out, "--store", tmp_path / "store")
+    assert train("unet_64x400", *options) == 2
+    assert victim.name in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_data_may_vanish_once_training_has_begun(
+    train, dataset: Path, tmp_path: Path, monkeypatch
+) -> None:
+    """The store is open by then: neither images nor the store's files are needed again."""
+    root, store = tmp_path / "set", tmp_path / "store"
+    shutil.copytree(dataset, root)
+    begin = training._run_epoch
+
+    def epoch(*arguments: object) -> None:
+        shutil.rmtree(root, ignore_errors=True)
+        shutil.rmtree(store, ignore_errors=True)
+        begin(*arguments)
+
+    monkeypatch.setattr(training, "_run_epoch", epoch)
+    out = tmp_path / "run"
+    assert train("unet_64x400", "--data", root, "--out", out, "--store", store) == 0
+    assert len(pd.read_csv(out / "metrics.csv")) == 1
