@@ -96,9 +96,32 @@ def encode(mask: np.ndarray) -> str:
     flat = column_major.astype(bool, copy=False)
     if not np.array_equal(flat, column_major):
         raise ValueError("a mask holds only 0 and 1; encode one class at a time")
-    borders = np.flatnonzero(np.diff(flat, prepend=False, append=False))
-    starts, ends = borders[0::2], borders[1::2]
-    return " ".join(map(str, np.stack((starts + 1, ends - starts), axis=1).ravel().tolist()))
+    return _texts(flat).get(1, "")
+
+
+def encode_classes(label_map: np.ndarray) -> dict[int, str]:
+    """The run-length encoding of each class in a label map (H, W) uint8; 0 is left out.
+
+    One walk for all classes, in a byte a pixel beside the label map's own, and another where that
+    is not in Fortran order.
+    """
+    return _texts(label_map.T.reshape(-1))
+
+
+def _texts(flat: np.ndarray) -> dict[int, str]:
+    """The encoding of each value but 0 of pixels in order, down the columns."""
+    if not flat.size:
+        return {}
+    borders = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    starts = np.concatenate(([0], borders))
+    lengths = np.diff(starts, append=flat.size)
+    classes = flat[starts]
+    texts = {}
+    for defect_class in np.unique(classes[classes > 0]).tolist():
+        own = classes == defect_class
+        pairs = np.stack((starts[own] + 1, lengths[own]), axis=1)
+        texts[defect_class] = " ".join(map(str, pairs.ravel().tolist()))
+    return texts
 
 
 def _words(rle: str) -> list[str]:

@@ -1,0 +1,189 @@
+"""What the commands that convert annotations share: a new data set, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shlex
+import shutil
+import tempfile
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from common.errors import UserError
+from common.files import publish
+from common.labels import COLUMNS, EXTENSIONS, class_titles
+
+SHOWN = 10
+LARGE = 1 << 25  # pixels; from here on one image at a time
+_large = threading.Lock()
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """An image with its masks: class -> run-length encoding."""
+
+    image: Path
+    rles: dict[int, str]
+
+
+def list_images(folder: Path) -> list[Path]:
+    """The images of a folder in order of names. Raises UserError where there are none."""
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}.")
+    paths = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+    )
+    if not paths:
+        raise UserError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))}).")
+    return paths
+
+
+def same(name: str) -> str:
+    """Equal for names that a file system may take for one: of any case and any Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raises UserError with the first of the problems, if there are any."""
+    if problems:
+        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+        raise UserError("\n".join([*problems[:SHOWN], *more]))
+
+
+def check_target(out: Path, images: Sequence[Path]) -> None:
+    """Raises UserError where `out` is there, and for names that no folder or table can hold."""
+    if out.exists():
+        raise UserError(f"{out} is there already; name a new folder with --out.")
+    problems, seen = [], {}
+    for path in images:
+        first = seen.setdefault(same(path.name), path)
+        if first is not path:
+            problems.append(f"{path} and {first} cannot lie in one folder: rename one of them")
+        if not path.name.isprintable():  # line breaks, and bytes that are no UTF-8
+            problems.append(f"{path.name!a} cannot stand in a table: rename the image")
+        if path.suffix.lower() not in EXTENSIONS:
+            problems.append(f"{path} has none of the endings {', '.join(sorted(EXTENSIONS))}")
+    refuse(problems)
+
+
+def gather(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """`work` done on each item, by threads, in order.
+
+    Raises UserError that names all items on which `work` raised one.
+    """
+    results, problems = [], []
+
+    def attempt(item: Item) -> Result | UserError:
+        try:
+            return work(item)
+        except UserError as error:
+            return error
+
+    pool = ThreadPoolExecutor(os.cpu_count())
+    try:
+        done = pool.map(attempt, items)
+        for result in tqdm(done, "reading", len(items), unit="image", leave=False):
+            (problems if isinstance(result, UserError) else results).append(result)
+    finally:
+        pool.shutdown(cancel_futures=True)
+    refuse(list(map(str, problems)))
+    return results
+
+
+@contextmanager
+def room_for(pixels: int) -> Iterator[None]:
+    """Keeps memory from growing with the cores: large images wait for one another."""
+    if pixels < LARGE:
+        yield
+        return
+    with _large:
+        yield
+
+
+def number_classes(found: Sequence[str], given: Sequence[str]) -> dict[str, int]:
+    """The class of each name: its place in `given`, which must hold them all, else in `found`.
+
+    Raises UserError for names that `given` lacks, and where it holds one twice.
+    """
+    if doubled := [name for name, count in Counter(given).items() if count > 1]:
+        raise UserError(f"--classes names {', '.join(doubled)} more than once.")
+    if given and (lacking := [name for name in found if name not in given]):
+        raise UserError(
+            f"--classes lacks {', '.join(lacking)}; the annotations hold {', '.join(found)}."
+        )
+    names = list(given or found)
+    if len(names) > 255:
+        raise UserError(f"there are {len(names)} classes; 255 are the most.")
+    return {name: k for k, name in enumerate(names, start=1)}
+
+
+def write(
+    out: Path,
+    annotations: Sequence[Annotation],
+    num_classes: int = 0,
+    names: Mapping[int, str] | None = None,
+) -> None:
+    """Makes the data set: copies the images, writes train.csv and, with names, classes.csv.
+
+    num_classes: at least so many, also where the last ones have no mask. Raises UserError where
+    the disk refuses.
+    """
+    rows = [
+        [annotation.image.name, defect_class, text]
+        for annotation in annotations
+        for defect_class, text in sorted(annotation.rles.items())
+    ]
+    if num_classes and all(defect_class != num_classes for _, defect_class, _ in rows):
+        rows.append([annotations[0].image.name, num_classes, ""])  # keeps the count
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
+            new = Path(folder) / out.name
+            (new / "train_images").mkdir(parents=True)
+            for annotation in tqdm(annotations, "copying", unit="image", leave=False):
+                shutil.copyfile(annotation.image, new / "train_images" / annotation.image.name)
+            publish(new / "train.csv", _table(COLUMNS, rows))
+            if names:
+                publish(new / "classes.csv", _table(["class", "name"], sorted(names.items())))
+            os.replace(new, out)
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
+
+
+def closing(
+    out: Path, annotations: Sequence[Annotation], names: Mapping[int, str] | None = None
+) -> str:
+    """What was made, in words, and the next commands."""
+    counts = Counter(k for a in annotations for k, text in a.rles.items() if text)
+    titles = class_titles(max([*counts, *(names or {})], default=0), names or {})
+    listed = "".join(
+        f", class {title} on {counts[k]}"
+        for k, title in enumerate(titles, start=1)
+        if counts[k] or names
+    )
+    return (
+        f"{out}: {len(annotations)} images{listed}\n"
+        f"next: python -m data.check {shlex.quote(str(out))}\n"
+        f"      python unet_64x400/train.py --data {shlex.quote(str(out))}"
+    )
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
