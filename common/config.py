@@ -11,6 +11,9 @@ from typing import Any, ClassVar, Literal
 
 PROJECT = Path(__file__).resolve().parents[1]
 
+# Options that no longer exist, with the value at which they did nothing: old runs may have them.
+REMOVED = {"on_nonfinite": "stop"}
+
 
 @dataclass
 class TrainConfig:
@@ -73,8 +76,6 @@ class TrainConfig:
     """Class weights of ce and bce: none, or the inverse square root of each class's pixel share."""
     sync_bn: bool = False
     """Batch statistics over all devices instead of each device's own share."""
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-    """A non-finite loss or gradient: stop with the last good state, or skip that step."""
 
     def __post_init__(self) -> None:
         at_least = {
@@ -114,6 +115,7 @@ class TrainConfig:
     def from_json(cls, options: dict[str, Any]) -> TrainConfig:
         """The inverse of `to_json`; ValueError names options that this version does not know."""
         known = {field.name for field in dataclasses.fields(cls)}
+        options = {k: v for k, v in options.items() if (k, v) not in REMOVED.items()}
         if unknown := sorted(set(options) - known):
             raise ValueError(f"unknown options in the run's config.json: {', '.join(unknown)}")
         paths = {"data", "out", "split", "store"}

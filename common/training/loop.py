@@ -16,6 +16,7 @@ import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -31,7 +32,7 @@ from common.training.memory import keep_freed_memory
 from common.training.setup import BuildLoaders, BuildModel, set_up
 from common.training.signals import StopRequest, stop_on_signal
 from common.training.state import Training
-from common.training.step import BufferGuard, ema_decay, learning_rate, optimise, update_ema
+from common.training.step import ema_decay, learning_rate, optimise, update_ema
 
 SELECT = "val/dice_mean"  # the best epoch's figure: counts misses, false alarms and mix-ups alike
 FLUSH = 10  # steps between two looks at a GPU's losses
@@ -73,10 +74,9 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
     seconds = time.perf_counter() - start
     row = {
         "epoch": progress.epoch,
-        "train/loss": progress.loss_sum / progress.good if progress.good else math.nan,
+        "train/loss": progress.loss_sum / progress.step,
         **_validate(training),
         "lr": training.optimiser.lr,
-        "skipped_steps": progress.skipped,
         "images_per_second": images / seconds,
         "data_wait_fraction": waited / seconds,
         "epoch_seconds": time.perf_counter() - start,
@@ -89,7 +89,7 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
     if improved:
         progress.best, progress.best_epoch = score, progress.epoch
     progress.epoch += 1
-    progress.step, progress.good, progress.loss_sum = 0, 0, 0.0
+    progress.step, progress.loss_sum = 0, 0.0
     if distributed.is_main():
         record.record(training, row, improved)
     training.tracker.log_epoch(row)
@@ -103,7 +103,6 @@ def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
     every = 1 if training.device.type == "cpu" else FLUSH
     steps, total = len(loader), len(loader) * config.epochs
     training.network.train()
-    guard = BufferGuard(training.model) if config.on_nonfinite == "skip" else None
     loader.set_epoch(progress.epoch, progress.step)
     first, waited = progress.step, 0.0
     pending: list[tuple[int, torch.Tensor, torch.Tensor]] = []
@@ -121,14 +120,10 @@ def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
         lr = learning_rate(done, total, config.lr, config.warmup)
         training.optimiser.lr = lr
         _seed_step(config.seed, done)
-        if guard:
-            guard.remember()
         loss, bad = optimise(
             training.network, training.criterion, training.optimiser, images, targets,
             clip=config.clip, mixed_precision=training.mixed_precision,
         )  # fmt: skip
-        if guard:
-            guard.restore_where(bad)
         update_ema(training.average, training.model, ema_decay(done, config.ema))
         pending.append((step, loss, bad))
         bar.update()
@@ -169,34 +164,28 @@ def _flush(
     progress, steps = training.progress, len(training.train)
     for (step, *_), (loss, bad) in zip(pending, losses, strict=True):
         if bad:
-            _bad_step(training, step, loss)
-        else:
-            progress.loss_sum += loss
-            progress.good += 1
+            _refuse_step(training, step, loss)
+        progress.loss_sum += loss
         progress.step = step + 1
         training.tracker.log_step(progress.epoch * steps + step, loss, lr)
     return losses[-1][0]
 
 
-def _bad_step(training: Training, step: int, loss: float) -> None:
-    """Says which images gave a loss or gradient that is not finite; stops unless told to skip."""
+def _refuse_step(training: Training, step: int, loss: float) -> NoReturn:
+    """Says which images gave a loss or gradient that is not finite."""
     names = training.train.batch_names(step)
     progress = training.progress
     message = (
         f"epoch {progress.epoch + 1}, step {step + 1}: loss {loss}, or a gradient, is not finite; "
         f"the weights were not updated.\nImages of the batch: {', '.join(names)}"
     )
-    if training.config.on_nonfinite == "skip":
-        progress.skipped += 1
-        tqdm.write(message)
-        return
     kept = (
         f"The state after epoch {progress.epoch} is kept in {training.folder / 'last.pt'}."
         if progress.epoch
         else "No epoch was finished before."
     )
     raise UserError(
-        f"{message}\n{kept}\nTry a lower --lr, --precision fp32, or --on-nonfinite skip."
+        f"{message}\n{kept}\nTry a lower --lr or --precision fp32."
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def restore(
     checkpoint.load_weights(average, state["average"], path)
     try:
         optimiser.load_state_dict(state["optimiser"])
-        return Progress(**state["progress"])
+        known = {field.name for field in fields(Progress)}  # older runs counted skipped steps too
+        return Progress(**{k: v for k, v in state["progress"].items() if k in known})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} was written by another version of this package, or by another: its optimiser "

@@ -26,11 +26,9 @@ class Progress:
     step: int = 0
     """Steps done in this epoch."""
     loss_sum: float = 0.0
-    good: int = 0
-    """Steps of this epoch whose loss was finite; `loss_sum` is over these."""
+    """Of the losses of these steps."""
     best: float = -math.inf
     best_epoch: int = -1
-    skipped: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
 
 

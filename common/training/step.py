@@ -112,21 +112,6 @@ def optimise(
     return loss.detach(), bad
 
 
-class BufferGuard:
-    """Puts the batch statistics back after a bad step, without asking the device."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self._buffers = [b for b in model.buffers() if b.is_floating_point()]
-        self._saved = [b.clone() for b in self._buffers]
-
-    def remember(self) -> None:
-        torch._foreach_copy_(self._saved, self._buffers)
-
-    def restore_where(self, bad: torch.Tensor) -> None:
-        for buffer, saved in zip(self._buffers, self._saved, strict=True):
-            buffer.copy_(torch.where(bad > 0, saved, buffer))
-
-
 def _state(model: nn.Module) -> Iterable[torch.Tensor]:
     yield from model.parameters()
     yield from model.buffers()

@@ -9,7 +9,6 @@ from torch import nn
 
 from common.config import TrainConfig
 from common.training.step import (
-    BufferGuard,
     MuonAdamW,
     ema_decay,
     learning_rate,
@@ -97,8 +96,6 @@ def test_a_good_step_changes_every_parameter() -> None:
 def test_a_non_finite_loss_leaves_weights_and_moments_alone() -> None:
     model = small_model()
     before = copy.deepcopy(dict(model.named_parameters()))
-    guard = BufferGuard(model)
-    guard.remember()
     _, bad, optimiser = take_step(model, torch.full((2, 1, 4, 4), torch.inf))
     assert bad == 1
     assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
@@ -106,9 +103,6 @@ def test_a_non_finite_loss_leaves_weights_and_moments_alone() -> None:
     for state in optimiser.adamw.state.values():
         assert torch.isfinite(state["exp_avg"]).all()
         assert state["step"] == 0
-    assert not torch.isfinite(model[1].running_mean).all()
-    guard.restore_where(torch.tensor(1.0))
-    assert torch.equal(model[1].running_mean, torch.zeros(3))
 
 
 def test_a_non_finite_loss_spoils_gradients_that_would_be_finite() -> None:
