@@ -184,9 +184,7 @@ def _refuse_step(training: Training, step: int, loss: float) -> NoReturn:
         if progress.epoch
         else "No epoch was finished before."
     )
-    raise UserError(
-        f"{message}\n{kept}\nTry a lower --lr or --precision fp32."
-    )
+    raise UserError(f"{message}\n{kept}\nTry a lower --lr or --precision fp32.")
 
 
 @torch.inference_mode()

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from common import checkpoint, files
+from common.dataset import splits
 from common.losses import Loss
 from common.training import loop as training
 
@@ -123,7 +124,7 @@ def test_an_image_that_vanished_is_said_before_training(
     root = tmp_path / "set"
     shutil.copytree(dataset, root)
     victim = sorted((root / "train_images").iterdir())[0]
-    read = training.runs.splits.read_image
+    read = splits.read_image
 
     def vanishes(path: Path):
         victim.unlink(missing_ok=True)
