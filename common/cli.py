@@ -8,6 +8,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from typing import TypeVar
 
 import tyro
@@ -18,9 +19,14 @@ Config = TypeVar("Config")
 
 
 def run(
-    function: Callable[[Config], object], config_type: type[Config], argv: Sequence[str] | None
+    function: Callable[[Config], object] | str,
+    config_type: type[Config],
+    argv: Sequence[str] | None,
 ) -> int:
     """Parses `argv` (None: the command line) into `config_type` and calls `function` with it.
+
+    A function named as "module:name" is imported once the options are known to be good: PyTorch
+    takes seconds to load, which neither --help nor a mistyped option should wait for.
 
     Returns the exit code: what `function` returned where that is an int, else 0; 2 for unknown
     options, impossible values and every UserError, printed to stderr without a traceback; 128 +
@@ -28,7 +34,7 @@ def run(
     """
     try:
         config = parse(config_type, argv)
-        result = None if config is None else function(config)
+        result = None if config is None else _called(function)(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -42,6 +48,13 @@ def run(
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     return result if isinstance(result, int) else 0
+
+
+def _called(function: Callable[[Config], object] | str) -> Callable[[Config], object]:
+    if not isinstance(function, str):
+        return function
+    module, _, name = function.partition(":")
+    return getattr(import_module(module), name)
 
 
 def parse(config_type: type[Config], argv: Sequence[str] | None) -> Config | None:

@@ -3,7 +3,6 @@
 from common.dataset.augment import Augmentation
 from common.dataset.loader import Loader, build_loaders
 
-HEIGHT, WIDTH = 64, 512
 AUGMENTATION = Augmentation()
 
 

@@ -13,6 +13,8 @@ import tyro
 from common.cli import run
 from common.errors import Interrupted, UserError
 
+ROOT = Path(__file__).parents[1]
+
 
 @dataclass
 class Options:
@@ -104,12 +106,22 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
         "import sys; from tests.test_cli import Options; from common.cli import run;"
         "sys.exit(run(lambda _: [print('x' * 99) for _ in range(9999)], Options, ['here']))"
     )
-    root = Path(__file__).parents[1]
     command = subprocess.Popen(
-        [sys.executable, "-c", code], cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     command.stdout.readline()
     command.stdout.close()
     assert command.stderr.read() == b""
     command.stderr.close()
     assert command.wait() == 141
+
+
+@pytest.mark.parametrize("variant", ["unet_64x400", "unet_128x800", "modified_unet"])
+def test_help_and_refusals_do_not_wait_for_pytorch(variant):
+    """The library takes seconds to load; an option that is mistyped should not."""
+    program = (
+        f"import sys; from {variant}.train import main\n"
+        "assert main(['--help']) == 0 and main(['--epoch', '3']) == 2\n"
+        "assert not {'torch', 'pandas', 'wandb'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

@@ -3,7 +3,6 @@
 from common.dataset.augment import Augmentation
 from common.dataset.loader import Loader, build_loaders
 
-HEIGHT, WIDTH = 128, 800
 AUGMENTATION = Augmentation()
 
 

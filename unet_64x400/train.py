@@ -13,9 +13,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that it runs 
 
 from common.cli import run
 from common.config import TrainConfig
-from common.training.loop import fit
-from unet_64x400.dataloader import HEIGHT, WIDTH, build_dataloaders
-from unet_64x400.model import build_model
 
 
 @dataclass
@@ -24,14 +21,13 @@ class Config(TrainConfig):
 
     variant = "unet_64x400"
 
-    height: int = HEIGHT
-    width: int = WIDTH
-    loss: str = "bce+lovasz"
+    height: int = 64
+    width: int = 400
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Trains; returns the exit code."""
-    return run(lambda config: fit(config, build_model, build_dataloaders), Config, argv)
+    """Trains the network of model.py on the batches of dataloader.py; returns the exit code."""
+    return run("common.training.loop:fit", Config, argv)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from common.errors import Interrupted, UserError
 from common.metrics import ConfusionMatrix
 from common.training import console, record
 from common.training.memory import keep_freed_memory
-from common.training.setup import BuildLoaders, BuildModel, set_up
+from common.training.setup import set_up
 from common.training.signals import StopRequest, stop_on_signal
 from common.training.state import Training
 from common.training.step import ema_decay, learning_rate, optimise, update_ema
@@ -38,8 +38,8 @@ SELECT = "val/dice_mean"  # the best epoch's figure: counts misses, false alarms
 FLUSH = 10  # steps between two looks at a GPU's losses
 
 
-def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoaders) -> Path:
-    """Trains as `config` says and returns the run directory.
+def fit(config: TrainConfig) -> Path:
+    """Trains the variant that `config` belongs to and returns the run directory.
 
     Raises UserError for bad data or options (before anything is written), for a loss that is not
     finite, and for a disk that refuses; Interrupted after a signal.
@@ -50,7 +50,7 @@ def fit(config: TrainConfig, build_model: BuildModel, build_loaders: BuildLoader
         config, folder, resumed = distributed.from_main(
             runs.choose_folder(config) if distributed.is_main() else None
         )
-        training = set_up(config, folder, resumed, device, build_model, build_loaders)
+        training = set_up(config, folder, resumed, device)
         with training.claim or nullcontext():
             try:
                 again = f"continue with {training.resume_command}"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import secrets
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +13,6 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common import distributed, runs
 from common.config import TrainConfig
-from common.dataset.loader import Loader
 from common.dataset.prepare import Data
 from common.devices import memory_format, pick_precision
 from common.errors import UserError
@@ -26,18 +24,8 @@ from common.training.state import Progress, Training
 from common.training.step import MuonAdamW
 from common.training.sync_bn import synchronise_batch_norms
 
-BuildModel = Callable[..., nn.Module]
-BuildLoaders = Callable[[Any], tuple[Loader, Loader, Loader]]
 
-
-def set_up(
-    config: TrainConfig,
-    folder: Path,
-    resumed: bool,
-    device: torch.device,
-    build_model: BuildModel,
-    build_loaders: BuildLoaders,
-) -> Training:
+def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.device) -> Training:
     """Reads the data, builds or restores the network, opens the run directory and wandb's run.
 
     Raises UserError as `training.fit` does; nothing is written before the data is known good.
@@ -45,14 +33,16 @@ def set_up(
     # Before last.pt is read: another process may still be writing it.
     claim = runs.claim(folder) if resumed and distributed.is_main() else None
     config.precision = pick_precision(config.precision, device)
-    train, val, _ = build_loaders(config)
+    train, val, _ = import_module(f"{config.variant}.dataloader").build_dataloaders(config)
     data = train.data
     if resumed:
         record.check_same_data(runs.load(folder), data)
 
     torch.manual_seed(config.seed)
     arguments = {"base_channels": config.base_channels, "num_classes": data.num_classes}
-    model = build_model(**arguments).to(device, memory_format=memory_format(device))
+    model = runs.new_model(config.variant, arguments).to(
+        device, memory_format=memory_format(device)
+    )
     if config.sync_bn and distributed.world_size() > 1:
         model = synchronise_batch_norms(model, device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
