@@ -12,7 +12,7 @@ import torch
 
 from common import rle
 from common.compare import main
-from common.comparison import plots, timing
+from common.comparison import timing
 from common.comparison.evaluate import read_prediction
 from common.comparison.page.text import without_nan
 from common.labels import load, read_image
@@ -52,14 +52,13 @@ def three_runs(trained_run, tmp_path_factory):
 def report(three_runs, tmp_path_factory):
     """The folder of a finished comparison."""
     out = tmp_path_factory.mktemp("report")
-    assert compare(three_runs, out, drawn=plots.PLOTS) == 0
+    assert compare(three_runs, out) == 0
     return out
 
 
-def compare(runs, out, *options, drawn=plots.PLOTS[:1]):
-    """Calls the command with as little timing and drawing as there can be."""
+def compare(runs, out, *options):
+    """Calls the command with as little timing as there can be."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plots, "PLOTS", drawn)
         patch.setattr(timing, "BATCHES", (1,))
         patch.setattr(timing, "peak_memory_mb", lambda *_: 1.0)
         arguments = ["--device", "cpu", "--repeats", "1", "--resamples", "200", *options]

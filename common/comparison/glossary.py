@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 _POOLED = "Over all pixels of the test images at native size, errors against background counted"
@@ -82,3 +82,13 @@ def describe(classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     }
     reference = {key: entry(title, how, None, "share") for key, title, how in _AS_REFERENCE}
     return {**overall, "false_alarms_per_clean_image": alarms, **by_class, **reference}
+
+
+def said_once(results: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """What to call each metric of the results, and its entry; all classes share the first one's."""
+    for metric, about in results["metrics"].items():
+        _, by_class, k = metric.rpartition("_class_")
+        if not by_class:
+            yield about["title"], about
+        elif k == "1":
+            yield f"{about['title'].split(',')[0]} of a class", about

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from common.comparison.bootstrap import LEAST_GROUPS, MOST_UNDEFINED
+from common.comparison.glossary import said_once
 from common.comparison.tally import FOUND
 
 Json = dict[str, Any]
@@ -141,7 +142,7 @@ def markdown(results: Json) -> str:
         "## Time",
         _time(results),
         "## How each figure is made",
-        "\n".join(_explanations(results)),
+        "\n".join(f"- **{title}**: {about['explanation']}" for title, about in said_once(results)),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -232,16 +233,6 @@ def _time(results: Json) -> str:
             ]
         )
     return markdown_table(head, rows)
-
-
-def _explanations(results: Json) -> Iterable[str]:
-    """A line a metric; those of the classes share their first class's."""
-    for metric, about in results["metrics"].items():
-        _, by_class, k = metric.rpartition("_class_")
-        if not by_class:
-            yield f"- **{about['title']}**: {about['explanation']}"
-        elif k == "1":
-            yield f"- **{about['title'].split(',')[0]} of a class**: {about['explanation']}"
 
 
 def _all_classes(size_recall: Sequence[Json]) -> list[Json]:

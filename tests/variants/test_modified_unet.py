@@ -7,8 +7,6 @@ from torch.nn import functional as F
 
 import unet_64x400.model
 from common.blocks import Conv2d, conv_layers, parameters
-from modified_unet.draw import SUMS, draw, stages
-from modified_unet.draw import main as draw_main
 from modified_unet.model import (
     MultiScaleBlock,
     SlimDeepUNet,
@@ -127,16 +125,6 @@ def test_learns_in_bf16_without_clipping() -> None:
     assert all(p.isfinite().all() for p in model.parameters())
 
 
-def test_the_figure_shows_every_part() -> None:
-    model = SlimDeepUNet(base_channels=8)
-    parts = {part.name: part for part in stages(model)}
-    assert set(parts) == {name for name, _ in model.named_children()} - {"pool"}
-    assert all(parts[start].stride == parts[end].stride for start, end in SUMS.items())
-    assert parts["context"].dilations == ((1, 2, 4, 8),)
-    written = {text.get_text() for text in draw(list(parts.values())).axes[0].texts}
-    assert set(parts) | {"image", "logits"} <= written
-
-
 def test_bf16_learns_as_fp32_at_a_width_where_pytorch_alone_does_not() -> None:
     """24 channels, dilated: on a CPU PyTorch's own bf16 gradient of the weights is garbage."""
     torch.manual_seed(0)
@@ -168,11 +156,3 @@ def test_only_what_pytorch_gets_wrong_in_bf16_is_kept_out_of_it(
     with torch.autocast("cpu", torch.bfloat16):
         made = Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)(features)
     assert made.dtype == precision
-
-
-def test_a_figure_that_cannot_be_written_is_refused(tmp_path, capsys) -> None:
-    for name in ("network.xyz", "nowhere/network.svg"):
-        assert draw_main(["--out", str(tmp_path / name)]) == 2
-        assert f"cannot write {tmp_path / name}" in capsys.readouterr().err
-    assert draw_main(["--out", str(tmp_path / "network.svg")]) == 0
-    assert (tmp_path / "network.svg").stat().st_size > 1000

@@ -1,13 +1,14 @@
-"""The report page's charts, as SVG. One colour and one mark a variant throughout."""
+"""A comparison's charts, as SVG. One colour and one mark a variant throughout."""
 
 from __future__ import annotations
 
-import re
+import textwrap
 from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
 from common.comparison.page import svg
+from common.comparison.page.answer import judged_by
 from common.comparison.page.svg import BOTTOM, LEFT, RIGHT, TOP, Scale
 from common.comparison.page.text import amount, area, count, interval, score
 from common.overlay import colour as class_colour
@@ -23,22 +24,25 @@ SHARE = Scale(0, 1, BOTTOM, TOP)
 class Figure:
     """A chart, or several of which the page shows one: panels are (value, label, SVG).
 
-    switch names the page's choice that picks the panel. header and rows are the chart as a table,
-    None in a cell without a figure; empty where the page's main table has the numbers.
+    file: name, without its ending, of the file that holds the first `in_file` panels. switch names
+    the page's choice that picks the panel. header and rows are the chart as a table, None in a cell
+    without a figure; empty where the page's main table has the numbers.
     """
 
+    file: str
     title: str
     note: str
     switch: str
     panels: list[tuple[str, str, Markup]]
+    in_file: int = 1
     header: list[str] = field(default_factory=list)
     rows: list[list[str | None]] = field(default_factory=list)
 
 
-def figures(results: dict, metrics: list[str]) -> list[Figure]:
-    """All charts that have something to show; `metrics` are those that the reader may judge by."""
+def figures(results: dict) -> list[Figure]:
+    """All charts that have something to show. Numbers that are not finite must be None."""
     made = [
-        trade_off(results, metrics),
+        trade_off(results),
         classes(results),
         size_recall(results),
         calibration(results),
@@ -48,10 +52,10 @@ def figures(results: dict, metrics: list[str]) -> list[Figure]:
     return [figure for figure in made if figure.panels]
 
 
-def trade_off(results: dict, metrics: list[str]) -> Figure:
+def trade_off(results: dict) -> Figure:
     """Quality against latency, one panel a metric."""
     panels = []
-    for metric in metrics:
+    for metric in judged_by(results):
         points = []
         for index, variant in enumerate(results["variants"]):
             latency = (variant.get("latency") or {}).get("median_ms")
@@ -59,22 +63,25 @@ def trade_off(results: dict, metrics: list[str]) -> Figure:
             if latency and given.get("value") is not None:
                 points.append((index, variant, latency, given))
         if points:
-            about = results["metrics"][metric]
-            panels.append((metric, about["title"], _trade_off(points, about)))
+            title = results["metrics"][metric]["title"]
+            panels.append((metric, title, _trade_off(results, metric, points)))
     note = (
         "Further left is faster, on a logarithmic axis. Vertical bars: 95 % intervals; horizontal "
-        "bars: spread of the timing."
+        "bars: spread of the timing. Dashed: what predicting nothing scores, where it is in range."
     )
-    return Figure("Quality against latency", note, "judge", panels)
+    return Figure("quality_latency", "Quality against latency", note, "judge", panels, in_file=2)
 
 
-def _trade_off(points: list, about: dict) -> Markup:
+def _trade_off(results: dict, metric: str, points: list) -> Markup:
+    about, nothing = results["metrics"][metric], results["baseline"].get(metric)
     title = about["title"]
     y_title = f"{title}, lower is better" if about["better"] == "lower" else title
     x = svg.fitted([p[2] for p in points], LEFT + 6, RIGHT, log=True)
     levels = [v for *_, s in points for v in (s["value"], s["low"], s["high"]) if v is not None]
     y = svg.fitted(levels, BOTTOM, TOP)
-    parts = [svg.axes(x, y, "latency, ms an image", y_title)]
+    parts = [svg.axes(x, y, f"ms an image, {results['machine']['device']}", y_title)]
+    if nothing is not None and y.low <= nothing <= y.high:
+        parts.append(svg.line(LEFT, y(nothing), RIGHT, y(nothing), "baseline"))
     labels = []
     for index, variant, latency, given in points:
         at, level = x(latency), y(given["value"])
@@ -99,9 +106,9 @@ def _direct_labels(labels: list[tuple[float, float, int, str]]) -> list[Markup]:
         side = "start" if at < (LEFT + RIGHT) / 2 else "end"
         height = max(level - 9, free[side] + 15)
         free[side] = height
-        short = name if len(name) <= 24 else f"{name[:23]}…"
         offset = 11 if side == "start" else -11
-        parts.append(svg.text(at + offset, height, short, f"direct {side} ink {svg.colour(index)}"))
+        look = f"direct {side} {svg.colour(index)}"
+        parts.append(svg.text(at + offset, height, _short(name, 24), look))
     return parts
 
 
@@ -113,14 +120,14 @@ def classes(results: dict) -> Figure:
         keys = {k: key for k, key in keys.items() if key in results["metrics"]}
         if keys:
             first = results["metrics"][next(iter(keys.values()))]["title"]
-            title = re.sub(r",? (of )?class \d+$", "", first)
+            title = first.split(",")[0]
             panels.append((family, title, _class_bars(results, keys, title)))
     note = "Bars: score by class. Lines: 95 % intervals. Dashed: what predicting nothing scores."
-    return Figure("Class by class", note, "family", panels)
+    return Figure("per_class", "Class by class", note, "family", panels, in_file=2)
 
 
 def _class_bars(results: dict, keys: dict[int, str], title: str) -> Markup:
-    variants = results["variants"]
+    variants, titles = results["variants"], _titles(results)
     parts = [svg.axes(None, SHARE, "", title)]
     room = (RIGHT - LEFT) / len(keys)
     width = min(room * 0.8 / len(variants), 34)
@@ -128,16 +135,18 @@ def _class_bars(results: dict, keys: dict[int, str], title: str) -> Markup:
         middle = LEFT + room * (slot + 0.5)
         for index, variant in enumerate(variants):
             left = middle + (index - len(variants) / 2) * width
-            parts.append(_bar(left, width, index, variant, key, f"class {k}"))
+            parts.append(_bar(left, width, index, variant, key, titles[k]))
         nothing = results["baseline"].get(key)
         if nothing:
             half = width * len(variants) / 2 + 3
             at = SHARE(nothing)
             parts.append(svg.line(middle - half, at, middle + half, at, "baseline"))
-        parts += [
-            svg.swatch(middle - 32, BOTTOM + 11, class_colour(k)),
-            svg.text(middle - 17, BOTTOM + 20, f"class {k}", "tick"),
-        ]
+        parts.append(svg.swatch(middle - 5, BOTTOM + 5, class_colour(k)))
+        lines = textwrap.wrap(
+            titles[k], max(int(room / 6), 8), break_on_hyphens=False, max_lines=2, placeholder="…"
+        )
+        for number, line in enumerate(lines):
+            parts.append(svg.text(middle, BOTTOM + 29 + 14 * number, line, "tick middle"))
     return svg.chart(parts, f"{title} by class and variant")
 
 
@@ -159,7 +168,7 @@ def size_recall(results: dict) -> Figure:
     panels, rows = [], []
     for k in sorted(found, key=lambda k: (k is not None, k or 0)):
         series = [(i, v, [e for e in entries if e["class"] == k]) for i, v, entries in named]
-        name = "All classes" if k is None else f"Class {k}"
+        name = _titles(results).get(k, "all classes").capitalize()
         panels.append(("all" if k is None else str(k), name, _size_recall(series, name)))
         for _, variant, entries in series:
             rows += [
@@ -171,7 +180,9 @@ def size_recall(results: dict) -> Figure:
         "intervals. n: defects in the truth."
     )
     header = ["Variant", "Class", "Area, px", "Defects", "Recall", "Interval"]
-    return Figure("Recall by defect size", note, "size", panels, header, rows)
+    return Figure(
+        "size_recall", "Recall by defect size", note, "size", panels, header=header, rows=rows
+    )
 
 
 def _size_recall(series: list, name: str) -> Markup:
@@ -230,7 +241,8 @@ def calibration(results: dict) -> Figure:
         "How often a pixel is a defect, against how probable the network said it was. On the "
         "dashed line they agree; below it the network is too sure."
     )
-    return Figure("Calibration", note, "", [("", "", drawn)] if rows else [], header, rows)
+    panels = [("", "", drawn)] if rows else []
+    return Figure("calibration", "Calibration", note, "", panels, header=header, rows=rows)
 
 
 def curves(results: dict, title: str, keys: tuple[str, ...]) -> Figure:
@@ -244,12 +256,12 @@ def curves(results: dict, title: str, keys: tuple[str, ...]) -> Figure:
     ]
     values = [(e, v) for *_, points in lines for e, v in points if v is not None]
     if not values:
-        return Figure(title, "", "", [])
+        return Figure("learning_curves", title, "", "", [])
     epochs, levels = zip(*values, strict=True)
     log = min(levels) > 0 and max(levels) / min(levels) > 20
     x = svg.fitted(epochs, LEFT, RIGHT)
     y = svg.fitted(levels, BOTTOM, TOP, log)
-    parts = [svg.axes(x, y, "epoch", title.lower())]
+    parts = [svg.axes(x, y, "epoch", title)]
     for index, variant, run, key, points in lines:
         dashed = "dashed" if len(keys) > 1 and key == keys[0] else ""
         at = [None if v is None else (x(e), y(v)) for e, v in points]
@@ -263,7 +275,19 @@ def curves(results: dict, title: str, keys: tuple[str, ...]) -> Figure:
     note += "One line a run; the mark is the best epoch."
     if len(keys) > 1:
         note += " Losses of unlike kind or size compare in shape only."
-    return Figure(title, note, "", [("", "", svg.chart(parts, f"{title} by epoch"))])
+    drawn = svg.chart(parts, f"{title} by epoch")
+    return Figure("learning_curves", title, note, "", [("", "", drawn)])
+
+
+def _titles(results: dict) -> dict[int, str]:
+    """What to call each class."""
+    data = results["data"]
+    titles = zip(data["classes"], data["class_titles"], strict=True)
+    return {k: f"class {title}" for k, title in titles}
+
+
+def _short(name: str, most: int) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
 def _range(entry: dict) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from functools import partial
 from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
+from common.comparison.glossary import said_once
 from common.comparison.page import answer as page_answer
 from common.comparison.page import charts as page_charts
 from common.comparison.page import svg
@@ -38,7 +38,7 @@ def write_page(results: dict, gallery: list[GalleryItem], path: Path) -> None:
     names = [variant["name"] for variant in results["variants"]]
     metrics = page_answer.judged_by(results)
     columns = page_table.columns(results)
-    script = "\n".join(map(_source, ("page.js", "paint.js", "gallery.js")))
+    script = "\n".join(map(source, ("page.js", "paint.js", "gallery.js")))
     render = partial(
         _environment().get_template("page.html").render,
         results=results,
@@ -54,13 +54,21 @@ def write_page(results: dict, gallery: list[GalleryItem], path: Path) -> None:
         },
         baseline={column.key: page_table.baseline(results, column) for column in columns},
         has_thresholds=any(variant.get("thresholded") for variant in results["variants"]),
-        glossary=_glossary(columns),
-        figures=page_charts.figures(results, metrics),
-        style=Markup(_source("page.css")),
+        glossary=[
+            *((title, about["unit"], about["explanation"]) for title, about in said_once(results)),
+            *((cost.title, cost.unit, cost.note) for cost in page_table.COSTS.values()),
+        ],
+        figures=page_charts.figures(results),
+        style=Markup(source("chart.css") + source("page.css")),
         script=Markup(script),
-        script_hash=_source_hash(script),
+        script_hash=_hash(script),
     )
-    shown = {"names": names, "palette": PALETTE, "items": []}
+    shown = {
+        "names": names,
+        "palette": PALETTE,
+        "classes": results["data"]["class_titles"],
+        "items": [],
+    }
     rest = len(render(gallery=shown, left_out=len(gallery)).encode())
     shown["items"] = pack(gallery, names, PAGE_BUDGET - rest)
     publish(path, render(gallery=shown, left_out=len(gallery) - len(shown["items"])))
@@ -96,20 +104,10 @@ def _track(answer: page_answer.Answer) -> svg.Scale:
     return svg.fitted(levels or [0], 0, 100)
 
 
-def _glossary(columns: list[page_table.Column]) -> list[tuple[str, str, str]]:
-    """Title, unit and note of every column; what differs by class alone is said once."""
-    entries = [
-        (re.sub(r"\bclass \d+", "class k", column.title), column.unit,
-         re.sub(r"\bclass \d+", "class k", column.note))
-        for column in columns
-    ]  # fmt: skip
-    return list(dict.fromkeys(entries))
-
-
-def _source(name: str) -> str:
+def source(name: str) -> str:
     return (TEMPLATES / name).read_text(encoding="utf-8")
 
 
-def _source_hash(script: str) -> str:
+def _hash(script: str) -> str:
     """What the content security policy calls this script, so that the page runs no other."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

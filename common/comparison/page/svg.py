@@ -1,4 +1,4 @@
-"""Pieces of a chart as SVG text: scales, axes, marks. Colours come from the page's style sheet.
+"""Pieces of a chart as SVG text: scales, axes, marks. Colours come from chart.css.
 
 Everything is drawn in a box of WIDTH x HEIGHT; `title` texts become the page's tooltips.
 """
@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from matplotlib.ticker import LogLocator, MaxNLocator
 
 WIDTH, HEIGHT = 480, 300
 LEFT, RIGHT, TOP, BOTTOM = 46, 466, 30, 252
@@ -45,10 +44,19 @@ class Scale:
 
     def ticks(self) -> list[float]:
         """Round values in the range, five or so."""
-        linear = MaxNLocator(5, steps=[1, 2, 2.5, 5, 10])
-        locator = LogLocator(subs=(1, 2, 5)) if self.log else linear
+        if self.log:
+            decades = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            found = self._within(m * 10.0**decade for decade in decades for m in (1, 2, 5))
+            if len(found) > 1:
+                return found
+        least = (self.high - self.low) / 5
+        unit = 10.0 ** math.floor(math.log10(least))
+        step = next(m * unit for m in (1, 2, 2.5, 5, 10) if m * unit >= least * (1 - 1e-9))
+        first = math.floor(self.low / step)
+        return self._within((first + i) * step for i in range(8))
+
+    def _within(self, values: Iterable[float]) -> list[float]:
         slack = (self.high - self.low) * 1e-9
-        values = locator.tick_values(self.low, self.high).tolist()
         return [v for v in values if self.low - slack <= v <= self.high + slack]
 
 
@@ -64,8 +72,9 @@ def fitted(values: Sequence[float], start: float, end: float, log: bool = False)
 
 def chart(parts: Iterable[Markup], label: str) -> Markup:
     """The SVG element; `label` is what a screen reader says of it."""
-    opening = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">')
-    return opening.format(WIDTH, HEIGHT, label) + Markup("").join(parts) + Markup("</svg>")
+    opening = Markup('<svg width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="img" ')
+    label = Markup('aria-label="{}">').format(label)
+    return opening.format(WIDTH, HEIGHT) + label + Markup("").join(parts) + Markup("</svg>")
 
 
 def axes(x: Scale | None, y: Scale, x_title: str, y_title: str) -> Markup:

@@ -133,7 +133,7 @@ def cells(results: dict, column: Column, decision: str) -> list[Cell]:
     if column.cost:
         row = [_cost(column.key, variant, results) for variant in results["variants"]]
     else:
-        row = [_scored(column.key, variant.get(decision)) for variant in results["variants"]]
+        row = [_scored(column, variant.get(decision)) for variant in results["variants"]]
     kind = "differences" if decision == "scores" else "differences_thresholded"
     return _marked(results, column, row, kind)
 
@@ -160,13 +160,13 @@ def _views(key: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _scored(key: str, scores: dict[str, Any] | None) -> Cell:
-    given = (scores or {}).get(key)
+def _scored(column: Column, scores: dict[str, Any] | None) -> Cell:
+    given = (scores or {}).get(column.key)
     if given is None:
         missing = "Not measured." if scores else "No thresholds were chosen for these runs."
         return Cell(None, None, reason=missing)
     if given["value"] is None:
-        return Cell(None, None, reason=_undefined(key))
+        return Cell(None, None, reason=_undefined(column))
     spread = given.get("seed_std")
     return Cell(
         score(given["value"]),
@@ -176,10 +176,11 @@ def _scored(key: str, scores: dict[str, Any] | None) -> Cell:
     )
 
 
-def _undefined(key: str) -> str:
-    if found := re.search(r"_class_(\d+)$", key):
-        return f"Not defined: too little of class {found[1]} in these test images to decide it."
-    if key == "false_alarms_per_clean_image":
+def _undefined(column: Column) -> str:
+    if "_class_" in column.key:
+        _, _, title = column.title.partition(", ")
+        return f"Not defined: too little of {title} in these test images to decide it."
+    if column.key == "false_alarms_per_clean_image":
         return "Not defined: no test image is clean."
     return "Not defined on these test images."
 

@@ -2,8 +2,9 @@
 // with three predictions each would hold 400 MB of canvas.
 if ($("#gallery")) {
   const PAGE = 12;
-  const { names, palette, items } = JSON.parse($("#gallery-data").textContent);
+  const { names, palette, classes, items } = JSON.parse($("#gallery-data").textContent);
   const colour = (k) => palette[(k - 1) % palette.length];
+  const titled = (k) => `class ${classes[k - 1]}`;
   const filters = $("#filters");
   const cards = new Map();  // item -> its card, so that a card keeps its wipe
   let listed = [];
@@ -75,7 +76,7 @@ if ($("#gallery")) {
     made.style.setProperty("--panel", item.width > 2 * item.height ? "30rem" : "15rem");
     made.style.setProperty("--wipe", "0");
     for (const k of item.classes) {
-      const fact = element("li", `class ${k}`);
+      const fact = element("li", titled(k));
       const swatch = element("i", "");
       swatch.style.background = `rgb(${colour(k)})`;
       fact.prepend(swatch);
@@ -156,7 +157,7 @@ if ($("#gallery")) {
     const x = Math.floor((event.clientX - box.left) / box.width * item.width);
     const y = Math.floor((event.clientY - box.top) / box.height * item.height);
     if (x < 0 || y < 0 || x >= item.width || y >= item.height) return;
-    const named = (k) => (k ? `class ${k}` : "no defect");
+    const named = (k) => (k ? titled(k) : "no defect");
     const v = stage.closest(".panel").variant;
     const truth = made.maps.truth[y * item.width + x];
     const said = v === null ? "" : `, ${names[v]} says ${named(made.maps[v][y * item.width + x])}`;
