@@ -103,7 +103,7 @@ def test_classes_are_called_by_their_names(tmp_path):
     results["data"]["class_titles"] = ["1 (scratch)", "2", "3", "4 (rolled-in scale)"]
     plots.save_all(results, tmp_path)
     texts = [text.text for text in ET.parse(tmp_path / "per_class.svg").iter(f"{SVG}text")]
-    for line in ("class 1", "(scratch)", "class 2", "class 4", "(rolled-in scale)"):
+    for line in ("class 1 (scratch)", "class 2", "class 4", "(rolled-in scale)"):
         assert line in texts
 
 
