@@ -26,7 +26,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import BrokenBarrierError
 from typing import Any
@@ -48,7 +48,7 @@ from common.errors import UserError
 from common.files import publish_json
 from common.labels import read_image
 from common.runs import Run
-from common.thresholds import Thresholds, drop_small
+from common.thresholds import Thresholds, keep
 from data.synthetic import generate
 
 STAGES = ("decode", "normalise", "network", "post-process", "encode")
@@ -162,7 +162,7 @@ def load_entries(config: Config) -> list[Entry]:
         run = runs.load(path)
         count = run.num_classes - 1
         chosen = thresholds_module.load(path) or Thresholds((0.5,) * count, (0,) * count)
-        entries.append(Entry(run, chosen))
+        entries.append(Entry(run, replace(chosen, peak=())))  # not every way gives probabilities
     return entries
 
 
@@ -205,7 +205,7 @@ def segment(entry: Entry, way: Way, strip: Strip) -> list[float]:
         pretended = time.perf_counter() - begun
     else:
         pretended = 0.0
-    label_map = lap(drop_small(way.decide(output, image.shape), entry.rule))
+    label_map = lap(keep(way.decide(output, image.shape), None, entry.rule))
     lap({k: rle.encode(label_map == k) for k in np.unique(label_map[label_map > 0]).tolist()})
     stages = np.diff(clock)
     stages[3] -= pretended

@@ -220,7 +220,7 @@ def _around(
     return Way(
         prepare=waited(lambda strip: segmenter.preprocess([strip])),
         infer=waited(infer),
-        decide=lambda logits, size: decide_logits(upsample(logits, size), rule)[0].numpy(
+        decide=lambda logits, size: decide_logits(upsample(logits, size), rule)[0][0].numpy(
             force=True
         ),
         pretend=waited(pretend),

@@ -183,7 +183,7 @@ def _write(record: runs.Run, choice: Choice, rate: float) -> None:
     thresholds = Thresholds(
         probability=(choice.probability,) * count,
         area=(choice.area,) * count,
-        chosen_by=f"false alarms, rate {rate:g}",
+        aim=f"alarms, {100 * rate:g} per 100",
     )
     try:
         thresholds.save(record.path)

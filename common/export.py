@@ -7,8 +7,8 @@ The file takes raw grey strips `strips` (N, H, W) uint8 and gives `probabilities
 float32 and `label_map` (N, H, W) uint8: normalisation, both resizes, softmax and the run's
 thresholds are inside. N is free. H and W are free where the network works at the strips' own size;
 elsewhere they are those of the data. Only strips of the size in the metadata are checked: others
-are resized by `common.predict`, but not here. Least areas (in the metadata) are left to the
-consumer.
+are resized by `common.predict`, but not here. Least peaks and areas (in the metadata) are left to
+the consumer: docs/line.md has the loop.
 """
 
 from __future__ import annotations
@@ -129,6 +129,7 @@ def add_metadata(
         "classes": json.dumps(list(range(1, record.num_classes))),
         "class_names": json.dumps(record.data.get("class_names", {})),
         "thresholds": json.dumps(thresholds and thresholds.probability),
+        "peaks": json.dumps(thresholds and thresholds.peak),
         "least_areas": json.dumps(thresholds and thresholds.area),
         "strip_size": json.dumps(strip_size),
         "network_size": json.dumps(record.size),

@@ -37,7 +37,7 @@ from common.files import publish
 from common.inference import Segmenter, upsample
 from common.labels import read_image
 from common.resize import resize_image
-from common.thresholds import Thresholds, decide_logits, drop_small
+from common.thresholds import Thresholds, decide_logits, keep
 
 FLIPS = ((), (2,), (3,), (2, 3))  # dimensions of (N, C, H, W) that are mirrored
 
@@ -150,8 +150,8 @@ def segment(
     thresholds: Thresholds | None,
     batch_size: int,
     flips: Sequence[tuple[int, ...]] = ((),),
-) -> Iterator[tuple[Photo, np.ndarray]]:
-    """Each photo with its label map (H, W) uint8, at its own size; least areas not applied yet.
+) -> Iterator[tuple[Photo, np.ndarray, np.ndarray | None]]:
+    """Each photo with what `decide_logits` draws at its own size: label map and probability.
 
     flips: mirror images whose logits are averaged, as dimensions of (N, C, H, W).
     """
@@ -159,8 +159,12 @@ def segment(
         pixels = segmenter.preprocess([photo.resized for photo in batch])
         logits = sum(segmenter.logits(pixels.flip(dims)).flip(dims) for dims in flips) / len(flips)
         for photo, own in zip(batch, logits.split(1), strict=True):
-            label_map = decide_logits(upsample(own, photo.image.shape), thresholds)
-            yield photo, label_map[0].numpy(force=True)
+            label_map, drawn = decide_logits(upsample(own, photo.image.shape), thresholds)
+            yield (
+                photo,
+                label_map[0].numpy(force=True),
+                None if drawn is None else drawn[0].numpy(force=True),
+            )
 
 
 def _check_folders(config: Config, paths: Sequence[Path]) -> None:
@@ -196,11 +200,13 @@ def _without_errors(
 
 
 def _finish(
-    segmented: tuple[Photo, np.ndarray], thresholds: Thresholds | None, config: Config
+    segmented: tuple[Photo, np.ndarray, np.ndarray | None],
+    thresholds: Thresholds | None,
+    config: Config,
 ) -> tuple[Photo, np.ndarray, dict[int, str]]:
-    """Drops what is too small, writes the image's pictures, encodes its masks."""
-    photo, label_map = segmented
-    label_map = drop_small(label_map, thresholds)
+    """Drops the components that fall short, writes the image's pictures, encodes its masks."""
+    photo, label_map, drawn = segmented
+    label_map = keep(label_map, drawn, thresholds)
     name = f"{photo.path.stem}.png"
     if config.overlays:
         overlay.save(config.overlays / name, overlay.draw(photo.image, label_map))
@@ -212,11 +218,15 @@ def _finish(
 
 def _rule(thresholds: Thresholds | None, config: Config, titles: Sequence[str]) -> str:
     if thresholds is not None:
-        chosen = zip(titles, thresholds.probability, thresholds.area, strict=True)
+        chosen = zip(titles, thresholds.probability, thresholds.peak, thresholds.area, strict=True)
         listed = ", ".join(
-            f"class {title}: {probability:g} and {area} px" for title, probability, area in chosen
+            f"class {title}: {probability:g}, {max(peak, probability):g} and {area} px"
+            for title, probability, peak, area in chosen
         )
-        return f"decided by its thresholds.json, least probability and area: {listed}"
+        return (
+            f"decided by its thresholds.json (aim: {thresholds.aim}), least probability, peak and "
+            f"area: {listed}"
+        )
     reason = "the run has no thresholds.json" if config.thresholds else "--no-thresholds"
     return f"decided by the most probable class of a pixel ({reason})"
 

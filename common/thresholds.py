@@ -1,9 +1,14 @@
-"""From probabilities to a label map: per-class probability and least area, chosen on val."""
+"""The decision, from probabilities to a label map: what is drawn, and what of it is kept.
+
+A pixel is drawn as a class where that is probable enough. A connected component of what was drawn
+is kept where its peak and its area reach their least values. So a low probability with a high peak
+draws a defect to its rim, and yet reports only what the network is sure of somewhere.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -14,6 +19,7 @@ from common.errors import UserError
 from common.files import publish_json
 
 FILE = "thresholds.json"
+WINDOW = (3, 3)  # pixels of the image's own size that a peak is smoothed over
 
 
 @dataclass(frozen=True)
@@ -21,31 +27,43 @@ class Thresholds:
     """One entry a defect class, in class order.
 
     probability: least softmax probability of a pixel, in (0, 1). area: least size of a connected
-    component (8-connected), in pixels of the image's own size; 0 keeps all. chosen_by: what for,
-    in words; it decides nothing.
+    component (8-connected), in pixels of the image's own size; 0 keeps all. peak: least peak of a
+    component (see `components`), in (0, 1); no higher than the probability it keeps all, and left
+    out it is the probability. aim: what they were chosen for, in words; it decides nothing.
     """
 
     probability: tuple[float, ...]
     area: tuple[int, ...]
-    chosen_by: str = "unknown"
+    peak: tuple[float, ...] = ()
+    aim: str = "unknown"
 
     def __post_init__(self) -> None:
-        if len(self.probability) != len(self.area):
-            raise ValueError(f"{len(self.probability)} probabilities and {len(self.area)} areas")
-        if not all(0 < p < 1 for p in self.probability):
-            raise ValueError(f"probabilities must lie between 0 and 1, got {self.probability}")
+        object.__setattr__(self, "peak", self.peak or self.probability)
+        counts = len(self.probability), len(self.peak), len(self.area)
+        if len(set(counts)) > 1:
+            raise ValueError("{} probabilities, {} peaks and {} areas".format(*counts))
+        for name, values in (("probabilities", self.probability), ("peaks", self.peak)):
+            if not all(0 < value < 1 for value in values):
+                raise ValueError(f"{name} must lie between 0 and 1, got {values}")
         if min(self.area, default=0) < 0:
             raise ValueError(f"areas must be at least 0, got {self.area}")
 
+    @property
+    def asks_for_peaks(self) -> bool:
+        """Whether a component may be dropped for its peak."""
+        return any(peak > p for peak, p in zip(self.peak, self.probability, strict=True))
+
     def save(self, folder: Path) -> None:
         """Writes thresholds.json into a run directory."""
-        publish_json(folder / FILE, asdict(self))
+        keys = ("probability", "peak", "area", "aim")
+        publish_json(folder / FILE, {key: getattr(self, key) for key in keys})
 
 
 def load(folder: Path) -> Thresholds | None:
     """The thresholds of a run directory; None where none were chosen yet.
 
-    An older file does not say what they were chosen by. Raises UserError where the file is damaged.
+    A file of before has no `peak`; it says in `chosen_by`, or not at all, what they were chosen
+    for. Raises UserError where the file is damaged.
     """
     path = folder / FILE
     if not path.exists():
@@ -55,18 +73,19 @@ def load(folder: Path) -> Thresholds | None:
         return Thresholds(
             probability=tuple(map(float, saved["probability"])),
             area=tuple(map(int, saved["area"])),
-            chosen_by=str(saved.get("chosen_by", Thresholds.chosen_by)),
+            peak=tuple(map(float, saved.get("peak", ()))),
+            aim=str(saved.get("aim", saved.get("chosen_by", Thresholds.aim))),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to choose anew.") from error
 
 
 def decide(probabilities: torch.Tensor, thresholds: Thresholds | None) -> torch.Tensor:
-    """Label maps (N, H, W) uint8 from probabilities (N, C, H, W), on the same device.
+    """What is drawn: label maps (N, H, W) uint8 from probabilities (N, C, H, W), on their device.
 
     Without thresholds the most probable class. With them, of the defect classes that reach their
-    threshold the one that exceeds it most (by ratio), else background. Areas are not looked at.
-    Raises UserError where the thresholds are for another number of classes.
+    threshold the one that exceeds it most (by ratio), else background. Components are not looked
+    at: that is `keep`. Raises UserError where the thresholds are for another number of classes.
     """
     if thresholds is None:  # max finds the index many times faster than argmax on a CPU
         return probabilities.max(1).indices.to(torch.uint8)
@@ -75,8 +94,13 @@ def decide(probabilities: torch.Tensor, thresholds: Thresholds | None) -> torch.
     return torch.where(ratio >= 1, best + 1, 0).to(torch.uint8)
 
 
-def decide_logits(logits: torch.Tensor, thresholds: Thresholds | None) -> torch.Tensor:
+def decide_logits(
+    logits: torch.Tensor, thresholds: Thresholds | None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
     """`decide` of the softmax of logits (N, C, H, W): the same label maps, found faster.
+
+    With them, where the thresholds ask for peaks, the probability (N, H, W) float32 of the class
+    that was drawn, 0 on background, for `keep`; else None.
 
     A class k reaches the probability t only where its logit exceeds the background's by
     log(t / (1 - t)), since softmax over all classes is at most that over the two. Most pixels of
@@ -89,9 +113,80 @@ def decide_logits(logits: torch.Tensor, thresholds: Thresholds | None) -> torch.
         slack = 1e-3  # above the rounding of either side
         possible = (defects - _per_class(logits, thresholds).logit()).amax(1) > background - slack
     label_map = torch.zeros_like(possible, dtype=torch.uint8)
-    pixels = logits.movedim(1, 0)[:, possible]
-    label_map[possible] = decide(pixels.softmax(0)[None, :, :, None], thresholds).flatten()
+    probabilities = logits.movedim(1, 0)[:, possible].softmax(0)
+    classes = decide(probabilities[None, :, :, None], thresholds).flatten()
+    label_map[possible] = classes
+    if thresholds is None or not thresholds.asks_for_peaks:
+        return label_map, None
+    drawn = torch.zeros_like(background, dtype=torch.float32)
+    drawn[possible] = probabilities.gather(0, classes.long()[None])[0] * (classes > 0)
+    return label_map, drawn
+
+
+def drawn_probability(label_map: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """For `keep`: what probabilities (C, H, W) give the class of each pixel of a map (H, W)."""
+    return np.take_along_axis(probabilities, label_map[None].astype(np.intp), 0)[0]
+
+
+def keep(
+    label_map: np.ndarray, drawn: np.ndarray | None, thresholds: Thresholds | None
+) -> np.ndarray:
+    """The label map (H, W) uint8 without the components whose peak or area falls short.
+
+    drawn: (H, W) float32, the probability of the class drawn at each pixel; it may be None where
+    the thresholds ask for no peaks.
+    """
+    if thresholds is None or not (any(thresholds.area) or thresholds.asks_for_peaks):
+        return label_map
+    label_map = label_map.copy()
+    rules = zip(thresholds.probability, thresholds.peak, thresholds.area, strict=True)
+    for defect_class, (probability, peak, area) in enumerate(rules, start=1):
+        mask = (label_map == defect_class).astype(np.uint8)
+        x, y, width, height = cv2.boundingRect(mask)
+        if width == 0 or (area == 0 and peak <= probability):
+            continue
+        inside = slice(y, y + height), slice(x, x + width)  # most strips are mostly background
+        found = components(mask[inside], drawn[inside] if peak > probability else None)
+        short = found.area < area
+        if peak > probability:
+            short |= found.peak < peak
+        short[0] = False  # component 0 is everything else
+        label_map[inside][short[found.parts]] = 0
     return label_map
+
+
+@dataclass(frozen=True)
+class Components:
+    """8-connected components of a mask. parts: (H, W) int32, 0 outside the mask.
+
+    area: (P + 1,) int32 pixels; peak: (P + 1,) float32, empty where no probability was given.
+    Entry 0 of either stands for what lies outside the mask.
+    """
+
+    parts: np.ndarray
+    area: np.ndarray
+    peak: np.ndarray
+
+
+def components(mask: np.ndarray, probability: np.ndarray | None) -> Components:
+    """The components of a mask (H, W) uint8, and their peaks in the probability (H, W) float32.
+
+    A peak is the highest of a component's pixels, each taken as the mean of those drawn in the
+    WINDOW around it: one bright pixel makes no peak of a dim component.
+    """
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
+    area = stats[:, cv2.CC_STAT_AREA]
+    if probability is None:
+        return Components(parts, area, np.empty(0, np.float32))
+    # Sums over the window; beyond the border nothing is drawn.
+    drawn, pixels = (
+        cv2.blur(values, WINDOW, borderType=cv2.BORDER_CONSTANT)
+        for values in (probability * mask, mask.astype(np.float32))
+    )
+    inside = mask > 0
+    peak = np.zeros(count, np.float32)
+    np.maximum.at(peak, parts[inside], drawn[inside] / pixels[inside])
+    return Components(parts, area, peak)
 
 
 def _per_class(values: torch.Tensor, thresholds: Thresholds) -> torch.Tensor:
@@ -102,21 +197,3 @@ def _per_class(values: torch.Tensor, thresholds: Thresholds) -> torch.Tensor:
             f"has {values.shape[1] - 1}. Delete the run's {FILE} to choose them anew."
         )
     return values.new_tensor(thresholds.probability).view(1, -1, 1, 1)
-
-
-def drop_small(label_map: np.ndarray, thresholds: Thresholds | None) -> np.ndarray:
-    """The label map (H, W) uint8 without components smaller than their class's least area."""
-    if thresholds is None or not any(thresholds.area):
-        return label_map
-    label_map = label_map.copy()
-    for defect_class, area in enumerate(thresholds.area, start=1):
-        mask = (label_map == defect_class).astype(np.uint8)
-        x, y, width, height = cv2.boundingRect(mask)
-        if area == 0 or width == 0:
-            continue
-        inside = slice(y, y + height), slice(x, x + width)  # most strips are mostly background
-        _, components, stats, _ = cv2.connectedComponentsWithStats(mask[inside])
-        small = stats[:, cv2.CC_STAT_AREA] < area
-        small[0] = False  # component 0 is everything else
-        label_map[inside][small[components]] = 0
-    return label_map

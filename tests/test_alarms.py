@@ -106,7 +106,7 @@ def test_written_thresholds_keep_the_rate_in_predict(run, root, tmp_path, capsys
     assert alarms.main(argv) == 0
     said = capsys.readouterr().out
     chosen = thresholds.load(run)
-    assert chosen.chosen_by == "false alarms, rate 0.25"
+    assert chosen.aim == "alarms, 25 per 100"
     assert len(set(chosen.probability)) == len(set(chosen.area)) == 1
     assert f"best: probability {chosen.probability[0]:g} and least area {chosen.area[0]} px" in said
 

@@ -18,7 +18,7 @@ from common.inference import Segmenter
 from common.thresholds import Thresholds, decide
 from tests import tiny
 
-THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3))
+THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0.3))
 VARIANTS = {  # name -> variant, network size, base channels
     "resized": ("unet_64x400", (32, 96), 4),  # from 64x320: 2 down the columns, 3 1/3 along rows
     "enlarged": ("modified_unet", (80, 400), 8),  # by 5/4: many grey values fall on halves
@@ -112,6 +112,7 @@ def test_metadata_say_what_the_file_is(exported, bare_runs):
     assert facts["data_fingerprint"] == run.data["fingerprint"]
     assert json.loads(facts["classes"]) == [1, 2, 3, 4]
     assert json.loads(facts["thresholds"]) == [0.22, 0.3, 0.25, 0.2]
+    assert json.loads(facts["peaks"]) == [0.4, 0.3, 0.45, 0.3]
     assert json.loads(facts["least_areas"]) == [5, 0, 9, 3]
     assert json.loads(facts["strip_size"]) == [64, 320]
     plain = open_file(exported / "resized.onnx").get_modelmeta().custom_metadata_map

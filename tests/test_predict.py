@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -10,10 +11,10 @@ from torch.nn import functional as F
 
 from common import labels, predict, rle, runs
 from common.dataset import images
-from common.thresholds import Thresholds, decide, drop_small
+from common.thresholds import Thresholds, decide, drawn_probability, keep
 from tests import tiny
 
-THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3))
+THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0.3), "balanced")
 
 
 @pytest.fixture(scope="module")
@@ -84,12 +85,17 @@ def test_label_maps_are_what_the_network_says(run, photos, tmp_path, capsys):
 def test_thresholds_and_least_areas_of_the_run_are_used(run, photos, tmp_path, capsys):
     THRESHOLDS.save(run)
     _, maps = call(run, photos, out=tmp_path / "out.csv")
-    assert "class 3: 0.25 and 9 px" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "(aim: balanced)" in said
+    assert "class 3: 0.25, 0.45 and 9 px" in said
     for path in images.find_images([str(photos)]):
         decided = decide(probabilities(run, path), THRESHOLDS)[0].numpy()
+        drawn = drawn_probability(decided, probabilities(run, path)[0].numpy())
+        kept = keep(decided, drawn, THRESHOLDS)
         # A pixel that ties may decide whether a component is large enough.
-        assert same(maps[path.stem], drop_small(decided, THRESHOLDS))
-        assert not same(decided, drop_small(decided, THRESHOLDS))
+        assert same(maps[path.stem], kept)
+        assert not same(kept, keep(decided, None, replace(THRESHOLDS, peak=())))
+        assert not same(kept, decided)
 
     argv = [str(run), str(photos), "--out", str(tmp_path / "b.csv"), "--masks", str(tmp_path / "b")]
     assert predict.main([*argv, "--no-thresholds", "--device", "cpu"]) == 0

@@ -8,7 +8,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from common.errors import UserError
-from common.thresholds import FILE, Thresholds, decide, decide_logits, drop_small, load
+from common.thresholds import (
+    FILE,
+    Thresholds,
+    components,
+    decide,
+    decide_logits,
+    drawn_probability,
+    keep,
+    load,
+)  # fmt: skip
 
 HALF = Thresholds((0.5, 0.5), (0, 0))
 
@@ -43,13 +52,29 @@ def test_logits_and_probabilities_decide_alike(seed, spread, tuned):
     logits = spread * torch.randn(2, 5, 9, 13, generator=generator)
     least = torch.rand(4, generator=generator).clamp(0.01, 0.99).tolist()
     thresholds = Thresholds(tuple(least), (0,) * 4) if tuned else None
-    assert torch.equal(decide_logits(logits, thresholds), decide(logits.softmax(1), thresholds))
+    label_maps, drawn = decide_logits(logits, thresholds)
+    assert torch.equal(label_maps, decide(logits.softmax(1), thresholds))
+    assert drawn is None  # no peak is asked for
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_the_probability_drawn_is_that_of_the_class_of_each_pixel(seed):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, 4, 7, 9, generator=generator)
+    thresholds = Thresholds((0.2, 0.4, 0.3), (0, 0, 0), (0.9, 0.4, 0.3))
+    label_maps, drawn = decide_logits(logits, thresholds)
+    for label_map, found, probabilities in zip(label_maps, drawn, logits.softmax(1), strict=True):
+        expected = drawn_probability(label_map.numpy(), probabilities.numpy())
+        inside = label_map.numpy() > 0
+        assert found.numpy()[inside] == pytest.approx(expected[inside], abs=1e-6)
+        assert (found.numpy()[~inside] == 0).all()
 
 
 def test_logits_without_any_defect():
     logits = torch.tensor([9.0, 0, 0]).view(1, 3, 1, 1).expand(2, 3, 4, 5)
     for thresholds in (None, HALF):
-        label_map = decide_logits(logits, thresholds)
+        label_map, _ = decide_logits(logits, thresholds)
         assert label_map.shape == (2, 4, 5)
         assert label_map.dtype == torch.uint8
         assert not label_map.any()
@@ -75,26 +100,85 @@ def test_small_components_go_as_scipy_counts_them(seed):
             if (parts == part).sum() < area:
                 expected[parts == part] = 0
     before = label_map.copy()
-    assert (drop_small(label_map, Thresholds((0.5,) * 3, areas)) == expected).all()
+    assert (keep(label_map, None, Thresholds((0.5,) * 3, areas)) == expected).all()
     assert (label_map == before).all()
+
+
+def smoothed(values, mask):
+    """The mean of the pixels of the mask among the 3x3 around each of them, written out."""
+    result = np.zeros(values.shape)
+    for y, x in np.argwhere(mask):
+        around = slice(max(y - 1, 0), y + 2), slice(max(x - 1, 0), x + 2)
+        result[y, x] = values[around][mask[around]].mean()
+    return result
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=40, deadline=None)
+def test_components_without_a_peak_go(seed):
+    generator = np.random.default_rng(seed)
+    probabilities = generator.dirichlet((0.6, 0.5, 0.5), (10, 14)).astype(np.float32)
+    probabilities = probabilities.transpose(2, 0, 1)
+    thresholds = Thresholds((0.3, 0.35), (2, 0), (0.6, 0.35))
+    label_map = decide(torch.from_numpy(probabilities)[None], thresholds)[0].numpy()
+    expected = label_map.copy()
+    for k, peak, area in ((1, 0.6, 2), (2, 0.0, 0)):
+        parts, count = ndimage.label(label_map == k, np.ones((3, 3)))
+        peaks = smoothed(probabilities[k], label_map == k)
+        for part in range(1, count + 1):
+            inside = parts == part
+            if inside.sum() < area or peaks[inside].max() < peak:
+                expected[inside] = 0
+    drawn = drawn_probability(label_map, probabilities)
+    assert (keep(label_map, drawn, thresholds) == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("values", "peak"),
+    [
+        ([[0.7]], 0.7),  # alone, it is its own mean
+        ([[0.2, 0.8]], 0.5),
+        ([[0.3, 0.3, 0.9, 0.3, 0.3]], 0.5),  # the bright pixel and its neighbours
+        ([[0.9, 0.0, 0.3]], 0.9),  # what was not drawn does not count; the highest of two
+    ],
+)
+def test_peaks(values, peak):
+    values = np.float32(values)
+    found = components((values > 0).astype(np.uint8), values)
+    assert found.peak.max() == pytest.approx(peak)
+    assert found.area[1:].sum() == (values > 0).sum()
+
+
+def test_a_peak_no_higher_than_the_probability_asks_for_nothing():
+    third = np.float32(1 / 3)  # sums of it may round below it
+    label_map, drawn = np.ones((5, 5), np.uint8), np.full((5, 5), third)
+    for peak in (float(third), 0.1):
+        thresholds = Thresholds((float(third),), (0,), (peak,))
+        assert not thresholds.asks_for_peaks
+        assert keep(label_map, drawn, thresholds) is label_map
+    assert Thresholds((0.4,), (0,)).peak == (0.4,)
 
 
 def test_no_thresholds_drop_nothing():
     label_map = np.eye(4, dtype=np.uint8)
-    assert drop_small(label_map, None) is label_map
-    assert drop_small(label_map, Thresholds((0.5,), (0,))) is label_map
+    assert keep(label_map, None, None) is label_map
+    assert keep(label_map, None, Thresholds((0.5,), (0,))) is label_map
 
 
 def test_saved_thresholds_come_back(tmp_path):
     assert load(tmp_path) is None
-    thresholds = Thresholds((0.25, 0.5), (0, 600), "a coin")
+    thresholds = Thresholds((0.25, 0.5), (0, 600), (0.9, 0.5), "a coin")
     thresholds.save(tmp_path)
     assert load(tmp_path) == thresholds
 
 
-def test_a_file_of_before_does_not_say_what_chose_its_thresholds(tmp_path):
-    (tmp_path / FILE).write_text('{"probability": [0.25], "area": [7]}')
-    assert load(tmp_path) == Thresholds((0.25,), (7,), "unknown")
+@pytest.mark.parametrize(
+    ("said", "aim"),
+    [("", "unknown"), (', "chosen_by": "Kaggle Dice on val"', "Kaggle Dice on val")],
+)
+def test_a_file_of_before_asks_for_no_peak(tmp_path, said, aim):
+    (tmp_path / FILE).write_text('{"probability": [0.25], "area": [7]' + said + "}")
+    assert load(tmp_path) == Thresholds((0.25,), (7,), (0.25,), aim)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +187,9 @@ def test_a_file_of_before_does_not_say_what_chose_its_thresholds(tmp_path):
         ("{", "Expecting"),
         ("[]", "list"),
         ('{"probability": [0.5]}', "area"),
-        ('{"probability": [0.5, 0.5], "area": [0]}', "2 probabilities and 1 areas"),
+        ('{"probability": [0.5, 0.5], "area": [0]}', "2 probabilities, 2 peaks and 1 areas"),
+        ('{"probability": [0.5], "area": [0], "peak": [0.5, 0.6]}', "1 probabilities, 2 peaks"),
+        ('{"probability": [0.5], "area": [0], "peak": [1.0]}', "peaks must lie between 0 and 1"),
         ('{"probability": [0.0], "area": [0]}', "between 0 and 1"),
         ('{"probability": [NaN], "area": [0]}', "between 0 and 1"),
         ('{"probability": [0.5], "area": [-1]}', "at least 0"),
@@ -119,6 +205,6 @@ def test_damaged_files_are_named(tmp_path, content, said):
 
 
 def test_the_file_is_plain_json(tmp_path):
-    Thresholds((0.25,), (7,), "a coin").save(tmp_path)
+    Thresholds((0.25,), (7,), (0.5,), "a coin").save(tmp_path)
     saved = json.loads((tmp_path / FILE).read_text())
-    assert saved == {"probability": [0.25], "area": [7], "chosen_by": "a coin"}
+    assert saved == {"probability": [0.25], "peak": [0.5], "area": [7], "aim": "a coin"}

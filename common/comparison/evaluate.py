@@ -28,7 +28,7 @@ from common.dataset.stream import ahead, batches
 from common.files import publish
 from common.inference import Segmenter
 from common.labels import Labels, read_image
-from common.thresholds import Thresholds, decide, drop_small
+from common.thresholds import Thresholds, decide, drawn_probability, keep
 
 VERSION = 2
 CHUNK = 32  # images whose tallies are published together
@@ -43,7 +43,7 @@ class Contestant:
     predictions: Path
 
     def prediction_path(self, image: str) -> Path:
-        """Where the label map of an image lies, decided with thresholds and least areas."""
+        """Where the label map of an image lies, decided with its thresholds."""
         return self.predictions / f"{image}.png"
 
 
@@ -136,7 +136,8 @@ def _keep(
     thresholded: np.ndarray,
 ) -> Tally:
     """Writes one image's label map and returns its tally."""
-    thresholded = drop_small(thresholded, contestant.thresholds)
+    drawn = drawn_probability(thresholded, probabilities)
+    thresholded = keep(thresholded, drawn, contestant.thresholds)
     done, png = cv2.imencode(".png", thresholded)
     if not done:
         raise OSError(f"cannot encode the label map of {name}")
@@ -169,7 +170,7 @@ def _identity(contestant: Contestant) -> list[Any]:
     run, device = contestant.segmenter.run, contestant.segmenter.device
     weights = hashlib.blake2b((run.path / "best.pt").read_bytes(), digest_size=16).hexdigest()
     thresholds = contestant.thresholds
-    decision = [thresholds.probability, thresholds.area]
+    decision = [thresholds.probability, thresholds.peak, thresholds.area]
     return [VERSION, weights, run.variant, run.size, run.normalisation, decision, device.type]
 
 

@@ -119,8 +119,8 @@ def markdown(results: Json) -> str:
         "## By class",
         _by_class(results, "scores"),
         "## With thresholds",
-        "Probability and least area (pixels) of each class are each training's own; those of the "
-        "first are shown.",
+        "Probability, peak and least area (pixels) of each class are each training's own; those of "
+        "the first are shown.",
         _thresholded(results),
         _differences(results, "differences_thresholded"),
         _by_class(results, "thresholded"),
@@ -186,13 +186,14 @@ def _classes(results: Json) -> Iterable[tuple[int, str]]:
 
 def _thresholded(results: Json) -> str:
     shown = (*HEADLINES, "false_alarms_per_clean_image")
-    head = ["", "chosen by", "probability", "least area"]
+    head = ["", "aim", "probability", "peak", "least area"]
     head += [results["metrics"][metric]["title"] for metric in shown]
     rows = [
         [
             v["name"],
-            v["thresholds"]["chosen_by"],
+            v["thresholds"]["aim"],
             ", ".join(f"{p:g}" for p in v["thresholds"]["probability"]),
+            ", ".join(f"{p:g}" for p in v["thresholds"]["peak"]),
             ", ".join(str(area) for area in v["thresholds"]["area"]),
             *(_with_interval(v["thresholded"][metric]) for metric in shown),
         ]

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from common import runs
 from common.blocks import conv_layers, parameters
 from common.inference import Segmenter, upsample
-from common.thresholds import Thresholds, decide_logits, drop_small
+from common.thresholds import Thresholds, decide_logits, keep
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 SPREAD = (10, 90)  # percentiles reported as low and high
@@ -185,9 +185,9 @@ def _time_stages(
     times.append(_now(segmenter.device))
     logits = segmenter.logits(batch)
     times.append(_now(segmenter.device))
-    decided = decide_logits(upsample(logits, images[0].shape), thresholds)
-    for label_map in decided.numpy(force=True):
-        drop_small(label_map, thresholds)
+    label_maps, drawn = decide_logits(upsample(logits, images[0].shape), thresholds)
+    for row, label_map in enumerate(label_maps.numpy(force=True)):
+        keep(label_map, None if drawn is None else drawn[row].numpy(force=True), thresholds)
     times.append(_now(segmenter.device))
     return tuple(np.diff(times).tolist())
 

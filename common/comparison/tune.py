@@ -29,7 +29,7 @@ PROBABILITIES = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.9)
 AREAS = (0, 64, 128, 256, 512, 1024, 2048, 4096)
 """Pixels of a 256x1600 strip; scaled to the median number of pixels of the images at hand."""
 STRIP_PIXELS = 256 * 1600
-CHOSEN_BY = "Kaggle Dice on val"
+AIM = "kaggle"
 
 
 def ensure_thresholds(segmenter: Segmenter, labels: Labels, batch_size: int = 8) -> Thresholds:
@@ -81,7 +81,7 @@ def tune(
     return Thresholds(
         probability=tuple(PROBABILITIES[i] for i, _ in best),
         area=tuple(int(areas[j]) for _, j in best),
-        chosen_by=CHOSEN_BY,
+        aim=AIM,
     )
 
 

@@ -28,9 +28,10 @@ from common.thresholds import Thresholds, decide
 class StripNetwork(nn.Module):
     """Strips (N, H, W) uint8 -> probabilities (N, C, H, W) float32, label maps (N, H, W) uint8.
 
-    The label maps follow the thresholds where there are some, else the most probable class; least
-    areas are left to the caller. Where the network's size is the strips' own, strips of any other
-    size go through at their own scale, without a resize; `Segmenter` resizes them.
+    The label maps are drawn by the thresholds where there are some, else by the most probable
+    class; which components are kept is left to the caller. Where the network's size is the strips'
+    own, strips of any other size go through at their own scale, without a resize; `Segmenter`
+    resizes them.
     """
 
     def __init__(

@@ -21,7 +21,7 @@ from common.dataset.stream import ahead
 from common.deployment.deploy import open_session
 from common.labels import Labels, read_image
 from common.metrics import confusion, scores
-from common.thresholds import Thresholds, drop_small
+from common.thresholds import Thresholds, drawn_probability, keep
 
 MOST_LOSS = 0.01  # of positive Dice on val
 CALIBRATION_IMAGES = 64
@@ -96,8 +96,11 @@ def positive_dice(
         images = ahead(read_image, map(labels.path, names), pool, 8)
         bar = tqdm(zip(names, images, strict=True), "Dice", len(names), unit="image", leave=False)
         for name, image in bar:
-            (label_maps,) = session.run(["label_map"], {"strips": image[None]})
-            predicted = drop_small(label_maps[0], thresholds)
+            label_map, probabilities = (
+                output[0]
+                for output in session.run(["label_map", "probabilities"], {"strips": image[None]})
+            )
+            predicted = keep(label_map, drawn_probability(label_map, probabilities), thresholds)
             truth = labels.label_map(name, image.shape)
             confusions.append(confusion(predicted[None], truth[None], num_classes))
     return scores(torch.cat(confusions))["dice_positive"]

@@ -13,7 +13,7 @@ from common.comparison.tally import concatenate, tally_image, truth_of
 from common.inference import Segmenter
 from common.labels import load, read_image
 from common.metrics import confusion
-from common.thresholds import Thresholds, decide, drop_small
+from common.thresholds import Thresholds, decide, drawn_probability, keep
 
 CONTEXT = ["fingerprint", "fp32"]
 
@@ -36,8 +36,9 @@ def thresholds(trained_run, labels, names):
     """Such as let every class be predicted somewhere, whatever little training has taught."""
     segmenter = Segmenter(runs.load(trained_run), torch.device("cpu"))
     probabilities = segmenter.probabilities([read_image(labels.path(name)) for name in names])
-    high = probabilities[:, 1:, ::4, ::4].movedim(1, 0).flatten(1).quantile(0.99, dim=1)
-    return Thresholds(tuple(high.tolist()), (0, 500, 2000, 8000))
+    by_class = probabilities[:, 1:, ::4, ::4].movedim(1, 0).flatten(1)
+    high, peak = by_class.quantile(torch.tensor([0.99, 0.995]), dim=1).tolist()
+    return Thresholds(tuple(high), (0, 500, 2000, 8000), tuple(peak))
 
 
 @pytest.fixture
@@ -76,7 +77,8 @@ def test_counts_are_those_of_each_image_by_itself(contestant, labels, names, tmp
         probabilities = contestant.segmenter.probabilities([image])
         plain = decide(probabilities, None)[0].numpy()
         decided = decide(probabilities, contestant.thresholds)[0].numpy()
-        final = drop_small(decided, contestant.thresholds)
+        drawn = drawn_probability(decided, probabilities[0].numpy())
+        final = keep(decided, drawn, contestant.thresholds)
         dropped += (decided != final).sum()
         expected.append(tally_image(truth_of(truth, 5), probabilities[0].numpy(), plain, final))
     expected = concatenate(expected)
@@ -170,12 +172,12 @@ def test_label_maps_of_images_no_longer_asked_for_go(contestant, labels, names, 
     assert left(names[2:5]) == [f"{name}.png" for name in names[2:5]]
 
 
-def test_what_thresholds_were_chosen_by_makes_nothing_new(
+def test_what_thresholds_were_chosen_for_makes_nothing_new(
     contestant, labels, names, tmp_path, forwards
 ):
     evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
     forwards.clear()
-    renamed = replace(contestant, thresholds=replace(contestant.thresholds, chosen_by="a coin"))
+    renamed = replace(contestant, thresholds=replace(contestant.thresholds, aim="a coin"))
     evaluate([renamed], labels, names, CONTEXT, tmp_path / "state")
     assert forwards == []
 

@@ -131,7 +131,7 @@ def packed_in(path: Path) -> list[dict]:
     return json.loads(data[1])["items"]
 
 
-def test_the_page_says_sizes_epochs_and_what_chose_the_thresholds(tmp_path: Path) -> None:
+def test_the_page_says_sizes_epochs_and_what_the_thresholds_are_for(tmp_path: Path) -> None:
     results = report_example.results()
     path = tmp_path / "index.html"
     write_page(results, [], path)
@@ -147,7 +147,7 @@ def test_the_page_says_sizes_epochs_and_what_chose_the_thresholds(tmp_path: Path
     assert text.count("Not trained to the end") == 1
     assert "256×1600 (1\u202f200 images), 128×800 (57 images) pixels" in text
     assert "timed on images of 256×1600" in text
-    assert "Thresholds (chosen by: Kaggle Dice on val)" in text
+    assert "Thresholds (aim: balanced)" in text
 
 
 def test_the_gallery_keeps_its_budget_on_pure_noise() -> None:

@@ -84,9 +84,10 @@ def test_differences_with_thresholds_are_shown_beside_their_figures(results):
     assert holds == ("yes" if entry["holds"] else "no")
 
 
-def test_thresholds_say_what_chose_them(results):
+def test_thresholds_say_what_they_were_chosen_for(results):
     head, _, row, *_ = rows_of(report.markdown(results), "## With thresholds")
-    assert row[head.index("chosen by")] == "Kaggle Dice on val"
+    assert row[head.index("aim")] == "balanced"
+    assert row[head.index("peak")] == "0.5, 0.8, 0.6, 0.9"
 
 
 def test_half_trained_runs_are_named():

@@ -11,7 +11,7 @@ from common import thresholds as thresholds_module
 from common.comparison.tune import AREAS, PROBABILITIES, dice_grid, tune
 from common.labels import load
 from common.metrics import confusion, scores
-from common.thresholds import Thresholds, decide, drop_small
+from common.thresholds import Thresholds, decide, keep
 
 SHAPE = (256, 1600)
 
@@ -29,7 +29,7 @@ def test_the_grid_is_the_dice_of_what_would_be_decided(data):
     for i, threshold in enumerate(PROBABILITIES):
         for j, area in enumerate(areas):
             thresholds = Thresholds((threshold,), (int(area),))
-            decided = drop_small(decide(both, thresholds)[0].numpy(), thresholds)
+            decided = keep(decide(both, thresholds)[0].numpy(), None, thresholds)
             matrix = confusion(decided[None], truth.astype(np.uint8)[None], 2)
             assert grid[i, j] == pytest.approx(scores(matrix)["kaggle_dice"])
 
@@ -91,7 +91,7 @@ def test_it_finds_the_thresholds_and_areas_that_tell_defects_from_dirt(painted):
     )
     truth = np.stack([labels.label_map(name, SHAPE) for name in labels.images])
     decided = decide(probabilities, chosen).numpy()
-    tuned = np.stack([drop_small(label_map, chosen) for label_map in decided])
+    tuned = np.stack([keep(label_map, None, chosen) for label_map in decided])
     plain = decide(probabilities, None).numpy()
     assert scores(confusion(tuned, truth, 3))["kaggle_dice"] == 1.0
     assert scores(confusion(plain, truth, 3))["kaggle_dice"] < 0.8
@@ -149,7 +149,7 @@ def test_thresholds_are_kept_in_the_run_directory(painted, tmp_path, monkeypatch
     (segmenter.run.path / "split.csv").write_text("\n".join(table))
     chosen = module.ensure_thresholds(segmenter, labels)
     assert chosen == tune(segmenter, labels, labels.images[:2])
-    assert chosen.chosen_by == "Kaggle Dice on val"
+    assert chosen.aim == "kaggle"
     assert thresholds_module.load(segmenter.run.path) == chosen
 
     monkeypatch.setattr(module, "tune", None)  # would fail if it were called
