@@ -17,6 +17,9 @@ from common.errors import Interrupted, UserError
 
 Config = TypeVar("Config")
 
+# Positional arguments go by their names; what may be left out is not offered as "None".
+HELP_STYLE = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
+
 
 def run(
     function: Callable[[Config], object] | str,
@@ -60,6 +63,7 @@ def _called(function: Callable[[Config], object] | str) -> Callable[[Config], ob
 def parse(config_type: type[Config], argv: Sequence[str] | None) -> Config | None:
     """The options as a `config_type`; None where `--help` was asked for, and has been printed.
 
+    `--help` begins with the docstring of the module that `config_type` stands in.
     A `config_type` with an attribute `given` gets there the names of the fields that `argv` names.
     Raises UserError for options that are unknown, missing or refused by the dataclass, whose
     `__post_init__` raises ValueError.
@@ -67,7 +71,13 @@ def parse(config_type: type[Config], argv: Sequence[str] | None) -> Config | Non
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            config = tyro.cli(config_type, args=argv)
+            config = tyro.cli(
+                config_type,
+                args=argv,
+                prog=_program(),
+                description=sys.modules[config_type.__module__].__doc__,
+                config=HELP_STYLE,
+            )
     except ValueError as error:
         raise UserError(str(error)) from error
     except SystemExit as leaving:  # tyro's way out, with its message on stderr
@@ -77,6 +87,12 @@ def parse(config_type: type[Config], argv: Sequence[str] | None) -> Config | Non
     if hasattr(config, "given"):
         config.given = _named(config_type, sys.argv[1:] if argv is None else argv)
     return config
+
+
+def _program() -> str:
+    """The command as it is typed: python -m common.compare, python unet_64x400/train.py."""
+    module = sys.modules["__main__"].__spec__
+    return f"python -m {module.name}" if module else f"python {sys.argv[0]}"
 
 
 def _named(config_type: type, argv: Sequence[str]) -> frozenset[str]:

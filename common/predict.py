@@ -53,8 +53,7 @@ class Config:
     out: Path = Path("submission.csv")
     """The table of masks; its images go by their file names."""
     format: Literal["new", "old"] = "new"
-    """new: ImageId,ClassId,EncodedPixels, a row a mask. old: ImageId_ClassId,EncodedPixels, a row
-    for every image and class."""
+    """new: ImageId,ClassId,EncodedPixels, a row a mask. old: a row for every image and class."""
     overlays: Path | None = None
     """Folder for pictures of the images with their masks drawn in."""
     masks: Path | None = None

@@ -1,6 +1,8 @@
 """A short table of finished runs, from their run directories alone.
 
-python -m common.summary runs/A runs/B ...
+    python -m common.summary runs/A runs/B
+
+Figures are of the val part; `common.compare` scores runs on images that none of them has seen.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """Train the slim-deep U-Net, at 64x512 or on whole strips.
 
-python modified_unet/train.py
-python modified_unet/train.py --height 256 --width 1600
-torchrun --nproc-per-node 4 modified_unet/train.py --data data/severstal
+    python modified_unet/train.py
+    python modified_unet/train.py --height 256 --width 1600
+    torchrun --nproc-per-node 4 modified_unet/train.py --data data/severstal
+
+docs/train.md says how to watch, stop and resume it, and what it leaves behind.
 """
 
 import sys

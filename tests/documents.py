@@ -126,10 +126,11 @@ def check_script(script: str, words: list[str]) -> None:
 
 def check_span(span: str) -> None:
     """Raises Wrong where `span` names a command, option, module or path that is not there."""
-    words = span.split()
+    typed = span.startswith(("--", *PROGRAMS))
+    words = shlex.split(span) if typed else span.split()
     first, rest = words[0], words[1:]
     if first in PROGRAMS and rest:
-        check_command(shlex.split(span))
+        check_command(words)
     elif first.startswith("--"):
         known = torchrun()._option_string_actions
         if first not in known and not any(takes(module, words) for module in all_commands()):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,6 +27,8 @@ class Options:
     """How many."""
     kind: Literal["round", "square"] = "round"
     """Which shape."""
+    limit: int | None = None
+    """At most so many. Default: all."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -53,6 +56,7 @@ def test_an_int_that_the_function_returns_is_the_exit_code(result, code: int) ->
         (["here", "--count"], "--count"),
         (["here", "--count", "0"], "--count must be at least 1, got 0"),
         (["here", "--kind", "oval"], "oval"),
+        (["here", "--limit", "None"], "--limit"),
         (["here", "there"], "there"),
         ([], "Folder of things."),
     ],
@@ -71,8 +75,35 @@ def test_impossible_options_are_refused_before_anything_runs(
 def test_help_lists_the_options(capsys: pytest.CaptureFixture) -> None:
     assert run(lambda _: pytest.fail("ran"), Options, ["--help"]) == 0
     out = capsys.readouterr().out
-    for text in ("Says nothing much.", "--count", "How many.", "{round,square}"):
+    for text in (
+        "typed options, and every problem",
+        "ROOT",
+        "--count",
+        "How many.",
+        "{round,square}",
+    ):
         assert text in out
+
+
+@pytest.mark.parametrize(
+    ("spec", "typed"),
+    [
+        (ModuleSpec("common.summary", None), "usage: python -m common.summary "),
+        (None, "usage: python unet_64x400/train.py "),
+    ],
+)
+def test_help_names_the_command_as_it_is_typed(spec, typed, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", spec)
+    monkeypatch.setattr(sys, "argv", ["unet_64x400/train.py"])
+    assert run(lambda _: pytest.fail("ran"), Options, ["--help"]) == 0
+    assert capsys.readouterr().out.startswith(typed)
+
+
+@pytest.mark.parametrize("argv", [["here"], ["here", "--limit", "7"]])
+def test_an_option_without_a_default_is_a_number_or_left_out(argv: list[str]) -> None:
+    got = []
+    assert run(got.append, Options, argv) == 0
+    assert got[0].limit == (7 if len(argv) > 1 else None)
 
 
 def test_a_user_error_is_its_message_alone(capsys: pytest.CaptureFixture) -> None:

@@ -1,8 +1,10 @@
 """Train the U-Net on strips resized to 128x800.
 
-python unet_128x800/train.py
-python unet_128x800/train.py --data data/severstal --epochs 40 --seed 1
-torchrun --nproc-per-node 4 unet_128x800/train.py --data data/severstal
+    python unet_128x800/train.py
+    python unet_128x800/train.py --data data/severstal --epochs 40 --seed 1
+    torchrun --nproc-per-node 4 unet_128x800/train.py --data data/severstal
+
+docs/train.md says how to watch, stop and resume it, and what it leaves behind.
 """
 
 import sys

@@ -1,8 +1,10 @@
 """Train the U-Net on strips resized to 64x400.
 
-python unet_64x400/train.py
-python unet_64x400/train.py --data data/severstal --epochs 40 --seed 1
-torchrun --nproc-per-node 4 unet_64x400/train.py --data data/severstal
+    python unet_64x400/train.py
+    python unet_64x400/train.py --data data/severstal --epochs 40 --seed 1
+    torchrun --nproc-per-node 4 unet_64x400/train.py --data data/severstal
+
+docs/train.md says how to watch, stop and resume it, and what it leaves behind.
 """
 
 import sys
