@@ -69,10 +69,14 @@ def check_target(out: Path, images: Sequence[Path]) -> None:
     """Raises UserError where `out` is there, and for names that no folder or table can hold."""
     if out.exists():
         raise UserError(f"{out} is there already; name a new folder with --out.")
-    problems, seen = [], {}
+    problems: list[str] = []
+    seen: dict[str, Path] = {}
     for path in images:
-        first = seen.setdefault(same(path.name), path)
-        if first is not path:
+        first = seen.get(same(path.name))
+        seen[same(path.name)] = path
+        if first == path:
+            problems.append(f"{path} is listed twice")
+        elif first:
             problems.append(f"{path} and {first} cannot lie in one folder: rename one of them")
         if not path.name.isprintable():  # line breaks, and bytes that are no UTF-8
             problems.append(f"{path.name!a} cannot stand in a table: rename the image")

@@ -133,6 +133,7 @@ def check_span(span: str) -> None:
         check_command(words)
     elif first.startswith("--"):
         known = torchrun()._option_string_actions
+        words = shlex.split(span)
         if first not in known and not any(takes(module, words) for module in all_commands()):
             raise Wrong(f"no command takes {span}")
     elif first == "train.py" and rest:

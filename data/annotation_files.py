@@ -1,0 +1,71 @@
+"""What annotation tools write as JSON, read with suspicion, and the images that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from common.errors import UserError
+from common.labels import EXTENSIONS
+from data.conversion import same
+
+Index = Mapping[str, list[Path]]
+
+
+def read_json(path: Path) -> Any:
+    """The file's content. Raises UserError where it cannot be read or is no JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+
+
+def part(entry: Any, key: str, kinds: type | tuple[type, ...], where: str) -> Any:
+    """`entry[key]`. Raises UserError, which says `where`, unless it is there and of such a type."""
+    value = entry.get(key) if isinstance(entry, dict) else None
+    if not isinstance(value, kinds) or isinstance(value, bool):
+        raise UserError(f"{where}: {key!r} is missing or is not what it should be.")
+    return value
+
+
+def optional_size(entry: dict[str, Any], height: str, width: str) -> tuple[int, int] | None:
+    """Height and width under these keys, None unless both are positive numbers."""
+    size = entry.get(height), entry.get(width)
+    return size if all(isinstance(value, int) and value > 0 for value in size) else None
+
+
+def index_images(folder: Path) -> Index:
+    """Every image in `folder` and below, by its name with and without the folders before it.
+
+    Raises UserError where there are none.
+    """
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}.")
+    index: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
+            parts = path.relative_to(folder).parts
+            for i in range(len(parts)):
+                index.setdefault(same("/".join(parts[i:])), []).append(path)
+    if not index:
+        raise UserError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))}).")
+    return index
+
+
+def find_image(index: Index, name: str, where: str) -> Path:
+    """The image that an annotation tool knows as `name`, a path on whatever machine it ran.
+
+    The longest end of it that is there counts. Raises UserError where nothing or several fit.
+    """
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    for i in range(len(parts)):
+        paths = index.get(same("/".join(parts[i:])), [])
+        if len(paths) > 1:
+            raise UserError(f"{where}: {name} may be {' or '.join(map(str, paths[:3]))}.")
+        if paths:
+            return paths[0]
+    raise UserError(f"{where}: there is no image {name!a}.")
