@@ -28,7 +28,7 @@ clean:
 
 .venv/.installed: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --editable .
+	$(BIN)/pip install --quiet --requirement requirements.txt --editable .
 	touch $@
 
 .venv/.installed-test: .venv/.installed

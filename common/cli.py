@@ -19,6 +19,11 @@ Config = TypeVar("Config")
 
 # Positional arguments go by their names; what may be left out is not offered as "None".
 HELP_STYLE = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
+# Packages that only some commands need, and the extra of pyproject.toml that brings each.
+EXTRAS = {
+    "kagglehub": "download", "onnx": "export", "onnxruntime": "export", "onnxscript": "export",
+    "pycocotools": "coco",
+}  # fmt: skip
 
 
 def run(
@@ -40,6 +45,12 @@ def run(
         result = None if config is None else _called(function)(config)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        wanted = f"steel-defect-segmentation[{EXTRAS[error.name]}]"
+        print(f"error: this needs {error.name}: pip install '{wanted}'", file=sys.stderr)
         return 2
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)

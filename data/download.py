@@ -15,8 +15,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import kagglehub
-from kagglehub.exceptions import DataCorruptionError, KaggleApiHTTPError, UnauthenticatedError
 from tqdm import tqdm
 
 from common import labels
@@ -67,6 +65,13 @@ def download(out: Path) -> bool:
 
 def _fetch() -> Path:
     """Folder of kagglehub's cache that holds the competition's files."""
+    import kagglehub  # an extra
+    from kagglehub.exceptions import (
+        DataCorruptionError,
+        KaggleApiHTTPError,
+        UnauthenticatedError,
+    )
+
     try:
         return Path(kagglehub.competition_download(COMPETITION))
     except UnauthenticatedError:

@@ -1,5 +1,6 @@
 """The command line: typed options, and every problem a message and an exit code."""
 
+import importlib
 import signal
 import subprocess
 import sys
@@ -130,6 +131,15 @@ def test_a_bug_is_not_hidden() -> None:
     """Only what the user can mend becomes a message; a ValueError inside the command does not."""
     with pytest.raises(ValueError, match="a bug"):
         run(lambda _: int("a bug"), Options, ["here"])
+
+
+def test_a_package_of_an_extra_that_is_missing_is_named(monkeypatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    assert run(lambda _: importlib.import_module("kagglehub"), Options, ["here"]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("kagglehub: pip install 'steel-defect-segmentation[download]'\n")
+    with pytest.raises(ModuleNotFoundError):
+        run(lambda _: importlib.import_module("no_such_package"), Options, ["here"])
 
 
 def test_a_reader_that_leaves_ends_the_command_quietly() -> None:

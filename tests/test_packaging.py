@@ -1,19 +1,34 @@
 """What an installed copy holds."""
 
-import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from setuptools import find_packages
 
+from common.cli import EXTRAS
+
 PROJECT = Path(__file__).parents[1]
 
 
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="needs tomllib")
-def test_every_package_and_every_file_that_is_no_module_is_listed():
-    import tomllib
+@pytest.fixture
+def pyproject() -> dict[str, Any]:
+    tomllib = pytest.importorskip("tomllib")
+    return tomllib.loads((PROJECT / "pyproject.toml").read_text())
 
-    listed = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]
+
+def test_requirements_txt_names_what_the_package_and_the_commands_need(pyproject):
+    lines = (PROJECT / "requirements.txt").read_text().splitlines()
+    extras = pyproject["project"]["optional-dependencies"]
+    needed = pyproject["project"]["dependencies"]
+    needed = needed + [line for name in set(EXTRAS.values()) for line in extras[name]]
+    assert sorted(line for line in lines if not line.startswith("#")) == sorted(needed)
+    for package, extra in EXTRAS.items():
+        assert any(line.startswith(package) for line in extras[extra])
+
+
+def test_every_package_and_every_file_that_is_no_module_is_listed(pyproject):
+    listed = pyproject["tool"]["setuptools"]
     tops = [path.parent for path in PROJECT.glob("*/__init__.py") if path.parent.name != "tests"]
     folders = {path.parent for top in tops for path in top.rglob("*.py")}
     packages = {".".join(folder.relative_to(PROJECT).parts) for folder in folders}

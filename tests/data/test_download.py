@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
+import kagglehub
 import numpy as np
 import pytest
 from kagglehub.exceptions import DataCorruptionError, KaggleApiHTTPError, UnauthenticatedError
@@ -24,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         cv2.imwrite(str(folder / "train_images" / f"{name}.jpg"), np.zeros((8, 16), np.uint8))
     (folder / "train.csv").write_text("ImageId,ClassId,EncodedPixels\na.jpg,1,1 3\n")
     monkeypatch.setattr(download, "IMAGES", 3)
-    monkeypatch.setattr(download.kagglehub, "competition_download", lambda handle: str(folder))
+    monkeypatch.setattr(kagglehub, "competition_download", lambda handle: str(folder))
     return folder
 
 
@@ -33,7 +34,7 @@ def fails(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
         assert handle == "severstal-steel-defect-detection"
         raise error
 
-    monkeypatch.setattr(download.kagglehub, "competition_download", competition_download)
+    monkeypatch.setattr(kagglehub, "competition_download", competition_download)
 
 
 def run(out: Path) -> int:
