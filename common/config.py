@@ -33,7 +33,7 @@ class TrainConfig:
     batch_size: int = 16
     """Images in one optimiser step, summed over all devices."""
     lr: float = 3e-3
-    """Peak learning rate, reached after the warm-up: AdamW's; Muon's is ten times that."""
+    """Peak learning rate of AdamW, reached after the warm-up; Muon's is ten times as high."""
     loss: str = "bce+lovasz"
     """Sum of losses by name: ce, bce, dice, lovasz, joined by '+'."""
     seed: int = 0

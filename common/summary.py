@@ -23,8 +23,12 @@ from common.cli import run
 class Config:
     """Print what each run reached on its val part, beside the baselines."""
 
-    paths: Annotated[tuple[Path, ...], tyro.conf.Positional]
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Run directories."""
+
+    def __post_init__(self) -> None:
+        if not self.runs:
+            raise ValueError("name at least one run directory: python -m common.summary runs/A")
 
 
 def table(paths: tuple[Path, ...]) -> pd.DataFrame:
@@ -59,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     """Prints the table; returns the exit code."""
 
     def show(config: Config) -> None:
-        print(table(config.paths).to_string(index=False, float_format="{:.3f}".format))
+        print(table(config.runs).to_string(index=False, float_format="{:.3f}".format))
         print("empty, one class: positive Dice of predicting nothing, and one class everywhere")
 
     return run(show, Config, argv)

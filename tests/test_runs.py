@@ -58,3 +58,8 @@ def test_summary_prints_runs_beside_baselines(trained_run: Path, capsys) -> None
     said = capsys.readouterr().out
     assert "32x200" in said
     assert "one class" in said
+
+
+def test_summary_of_no_run_is_refused(capsys) -> None:
+    assert summary.main([]) == 2
+    assert "name at least one run directory" in capsys.readouterr().err
