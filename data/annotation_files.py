@@ -32,6 +32,11 @@ def part(entry: Any, key: str, kinds: type | tuple[type, ...], where: str) -> An
     return value
 
 
+def is_near(value: Any, length: int) -> bool:
+    """Whether it is a coordinate in an image of that length, or not far outside it."""
+    return type(value) in (int, float) and -length <= value <= 2 * length
+
+
 def optional_size(entry: dict[str, Any], height: str, width: str) -> tuple[int, int] | None:
     """Height and width under these keys, None unless both are positive numbers."""
     size = entry.get(height), entry.get(width)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from common.errors import UserError
+from data.annotation_files import is_near
 
 try:
     from pycocotools import mask as coco
@@ -64,7 +65,7 @@ def _polygon(points: Any, height: int, width: int) -> list[float]:
         raise ValueError("a polygon is a list of x, y, x, y, ...")
     for values, length in ((points[0::2], width), (points[1::2], height)):
         for value in values:
-            if type(value) not in (int, float) or not -length <= value <= 2 * length:
+            if not is_near(value, length):
                 raise ValueError(
                     f"{value!s:.40} is no coordinate in or near the {height}x{width} image"
                 )
