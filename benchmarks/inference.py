@@ -19,7 +19,6 @@ depends on what was found: so these get to work on the strips' true masks.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 import tempfile
 import time
@@ -35,7 +34,6 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from benchmarks.networks import NETWORKS
 from benchmarks.runtimes import EXPORTED, Untrained, Way, untrained, ways
@@ -47,6 +45,8 @@ from common.devices import pick_device
 from common.errors import UserError
 from common.files import publish_json
 from common.labels import read_image
+from common.machine import cores
+from common.progress import tqdm
 from common.runs import Run
 from common.thresholds import Thresholds, keep
 from data.synthetic import generate
@@ -112,7 +112,7 @@ class Entry:
 def benchmark(config: Config) -> dict[str, Any]:
     """Measures and prints; returns the figures. UserError where one of several processes fails."""
     device = pick_device(config.device)
-    torch.set_num_threads(config.threads or os.cpu_count())
+    torch.set_num_threads(config.threads or cores())
     cv2.setNumThreads(1)  # one strip at a time: resizing is too short to be shared
     with tempfile.TemporaryDirectory() as folder:
         strips = load_strips(config, Path(folder))

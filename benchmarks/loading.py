@@ -26,7 +26,6 @@ import numpy as np
 import pandas as pd
 import torch
 from torch.utils.data import DataLoader, Dataset
-from tqdm import tqdm
 
 from common import labels as labels_module
 from common.cli import run
@@ -37,6 +36,7 @@ from common.dataset.splits import make_split
 from common.dataset.store import open_store
 from common.files import publish_json
 from common.labels import Labels, fingerprint
+from common.progress import tqdm
 from common.resize import resize_image, resize_labels
 from common.training.memory import keep_freed_memory
 

@@ -27,7 +27,6 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from benchmarks.ceiling import matrix_flop, matrix_product
 from benchmarks.memory import peak_of
@@ -37,6 +36,7 @@ from common.blocks import conv_layers, fuse, parameters
 from common.comparison.timing import machine
 from common.devices import pick_device
 from common.files import publish_json
+from common.progress import tqdm
 
 SLICE = 0.05  # seconds a network gets in a round, at least one pass
 PASS = 2.0  # seconds a pass may take before larger batches are not tried

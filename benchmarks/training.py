@@ -28,7 +28,6 @@ import pandas as pd
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from tqdm import tqdm
 
 from benchmarks.ceiling import matrix_flop, matrix_product
 from benchmarks.loading import Good, all_images, open_data, per_item
@@ -43,6 +42,7 @@ from common.devices import has_bf16, memory_format, pick_device
 from common.files import publish_json
 from common.labels import Labels
 from common.losses import build_loss
+from common.progress import tqdm
 from common.training.memory import keep_freed_memory
 from common.training.step import MuonAdamW, optimise, update_ema
 from data.synthetic import generate

@@ -23,7 +23,6 @@ import numpy as np
 import torch
 import tyro
 from scipy.stats import binomtest
-from tqdm import tqdm
 
 from common import cli, runs
 from common import labels as labels_module
@@ -34,6 +33,8 @@ from common.devices import pick_device
 from common.errors import UserError
 from common.inference import Segmenter
 from common.labels import Labels, read_image
+from common.machine import cores
+from common.progress import tqdm
 from common.thresholds import FILE, Thresholds
 
 PROBABILITIES = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
@@ -145,7 +146,7 @@ def largest_areas(
     truths: label maps (H, W); where given, only components count that touch a true defect.
     """
     truths = iter(truths) if truths is not None else None
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         images = ahead(read_image, paths, pool, depth=8)
         for image in tqdm(images, "strips", len(paths), unit="image", leave=False):
             # With one probability for all classes the likeliest defect is the one that counts.

@@ -37,6 +37,7 @@ from common.errors import UserError
 from common.files import publish
 from common.inference import Segmenter
 from common.labels import Labels, read_image
+from common.machine import cores
 from common.thresholds import Thresholds
 
 LEAST_AGREEMENT = 0.9999  # share of the val pixels that must get the class PyTorch gives them
@@ -146,7 +147,7 @@ def _of_size(
     labels: Labels, names: Sequence[str], size: tuple[int, int], limit: int | None
 ) -> list[str]:
     """Those of the images that have this size, at most `limit`, evenly spread."""
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         shapes = ahead(lambda name: read_image(labels.path(name)).shape, names, pool, 32)
         chosen = [name for name, shape in zip(names, shapes, strict=True) if shape == size]
     if not chosen:

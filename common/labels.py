@@ -6,7 +6,6 @@ The images are what the folder holds: clean ones have no row in train.csv and be
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,9 +13,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from common import rle
+from common.machine import cores
+from common.progress import tqdm
 from common.tables import LabelError, read_rows
 
 EXTENSIONS = {
@@ -156,7 +156,7 @@ def fingerprint(labels: Labels) -> str:
     tables = [p for p in (labels.root / "train.csv", labels.root / "groups.csv") if p.exists()]
     paths = [labels.path(name) for name in labels.images] + tables
     total = hashlib.blake2b(digest_size=8)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         digests = pool.map(digest, paths)
         bar = tqdm(
             digests, "fingerprint", len(paths), leave=False, unit="file", disable=len(paths) < 2000

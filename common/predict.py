@@ -22,7 +22,6 @@ import cv2
 import numpy as np
 import torch
 import tyro
-from tqdm import tqdm
 
 from common import cli, overlay, rle, runs
 from common import thresholds as thresholds_module
@@ -36,6 +35,8 @@ from common.errors import UserError
 from common.files import publish
 from common.inference import Segmenter, upsample
 from common.labels import read_image
+from common.machine import cores
+from common.progress import tqdm
 from common.resize import resize_image
 from common.thresholds import Thresholds, decide_logits, keep
 
@@ -104,7 +105,7 @@ def predict(config: Config) -> int:
             folder.mkdir(parents=True, exist_ok=True)
         with (
             submission(config.out, config.format, record.num_classes - 1) as add,
-            ThreadPoolExecutor() as pool,
+            ThreadPoolExecutor(cores()) as pool,
             tqdm(total=len(paths), unit="image") as bar,
         ):
             depth = 2 * config.batch_size

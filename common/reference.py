@@ -23,7 +23,6 @@ from typing import Annotated
 import numpy as np
 import torch
 import tyro
-from tqdm import tqdm
 
 from common import labels as labels_module
 from common.cli import run
@@ -36,7 +35,9 @@ from common.errors import UserError
 from common.files import publish
 from common.inference import Segmenter, upsample
 from common.labels import Labels
+from common.machine import cores
 from common.metrics import confusion, scores
+from common.progress import tqdm
 from common.resize import resize_labels
 
 SEEN = 0.55  # share of the reference's val images that are in its train list
@@ -95,7 +96,7 @@ def confusions(
     """
     native, own = [], []
     classes, size = labels.num_classes + 1, segmenter.run.size
-    with ThreadPoolExecutor() as pool, tqdm(total=len(names), unit="image") as bar:
+    with ThreadPoolExecutor(cores()) as pool, tqdm(total=len(names), unit="image") as bar:
         bar.set_description(segmenter.run.name)
         for batch in decoded_batches(labels, names, batch_size, pool):
             batch_names, images = zip(*batch, strict=True)

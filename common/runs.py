@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import importlib
 import json
 import subprocess
 import time
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pandas as pd
 import torch
@@ -20,6 +20,7 @@ from common import checkpoint
 from common.config import PROJECT, TrainConfig
 from common.errors import UserError
 from common.labels import class_titles
+from common.locks import hold
 
 RUNS = PROJECT / "runs"
 # A resumed run keeps its options but for these: where things lie, what computes, and how long.
@@ -35,6 +36,7 @@ class Run:
 
     num_classes counts the background. normalisation is (mean, std) of grey values in [0, 1].
     data holds root, fingerprint, class names and the drift reference of the training images.
+    versions: of Python and the libraries that trained it; empty in a run of before they were kept.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class Run:
     baselines: dict[str, float]
     git_commit: str | None
     wandb_id: str
+    versions: dict[str, str | None] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -95,19 +98,17 @@ def load(path: Path | str) -> Run:
         raise UserError(f"{path / 'config.json'} is damaged: {error}") from error
 
 
-def claim(folder: Path) -> IO:
-    """Keeps other processes from training in a run directory, as long as the file stays open.
+def claim(folder: Path) -> AbstractContextManager:
+    """Keeps other processes from training in a run directory, until the context is left.
 
     Raises UserError where one does, and where the directory cannot be written.
     """
     try:
-        file = (folder / "split.csv").open("r+")
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return hold(folder / ".lock", wait=False)
     except BlockingIOError:
         raise UserError(f"another process is training in {folder}.") from None
     except OSError as error:
         raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
-    return file
 
 
 def new_model(variant: str, arguments: dict[str, Any]) -> nn.Module:
@@ -172,10 +173,10 @@ def _to_resume(config: TrainConfig) -> Path | None:
 
 def _is_claimed(folder: Path) -> bool:
     try:
-        claim(folder).close()
+        with claim(folder):
+            return False
     except UserError:
         return True
-    return False
 
 
 def _merge(config: TrainConfig, run: Run) -> TrainConfig:

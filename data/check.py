@@ -9,7 +9,6 @@ run, one line says where the images leave the range of those that the run was tr
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -22,13 +21,14 @@ from typing import Annotated
 import numpy as np
 import pandas as pd
 import tyro
-from tqdm import tqdm
 
 from common import labels, rle
 from common.cli import run
 from common.dataset import drift, near_duplicates
 from common.dataset.splits import group_images
 from common.labels import LabelError, Labels
+from common.machine import cores
+from common.progress import tqdm
 from common.resize import resize_image
 
 SHOWN_GROUPS = 10
@@ -67,7 +67,7 @@ def check(root: Path, size: tuple[int, int] | None = None) -> tuple[Labels, list
     """
     found, problems = labels.inspect(root)
     looks = []
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(cores())
     try:
         work = pool.map(partial(_look, found, size), found.images)
         for look, wrong in tqdm(work, "reading", len(found.images), unit="image", leave=False):

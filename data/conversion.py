@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from tqdm import tqdm
-
 from common.errors import UserError
 from common.files import publish
 from common.labels import COLUMNS, EXTENSIONS, class_titles
+from common.machine import cores
+from common.progress import tqdm
 
 SHOWN = 10
 LARGE = 1 << 25  # pixels; from here on one image at a time
@@ -98,7 +98,7 @@ def gather(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result
         except UserError as error:
             return error
 
-    pool = ThreadPoolExecutor(os.cpu_count())
+    pool = ThreadPoolExecutor(cores())
     try:
         done = pool.map(attempt, items)
         for result in tqdm(done, "reading", len(items), unit="image", leave=False):

@@ -15,12 +15,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from common import labels
 from common.cli import run
 from common.config import PROJECT
 from common.errors import UserError
+from common.progress import tqdm
 
 COMPETITION = "severstal-steel-defect-detection"
 URL = f"https://www.kaggle.com/competitions/{COMPETITION}"

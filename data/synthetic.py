@@ -28,10 +28,11 @@ from typing import Literal
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from common.config import PROJECT
 from common.errors import UserError
+from common.machine import cores
+from common.progress import tqdm
 from common.rle import encode
 from data import strips
 
@@ -194,7 +195,7 @@ def _write(folder: Path, options: Options) -> None:
     (folder / "train_images").mkdir(parents=True)
     shape = options.height, options.width
     save = partial(_save, folder / "train_images", options.seed, shape)
-    workers = min(options.workers or os.cpu_count() or 1, -(-options.images // CHUNK))
+    workers = min(options.workers or cores(), -(-options.images // CHUNK))
     with _mapper(workers) as each:
         saved = each(save, range(options.images))
         masks = dict(tqdm(saved, "strips", options.images, unit=" strips"))
@@ -224,8 +225,8 @@ def _mapper(workers: int) -> Iterator[Callable[..., Iterable]]:
     if workers == 1:
         yield map
         return
-    # Not plain fork: the caller may hold threads and locks (PyTorch, wandb).
-    context = multiprocessing.get_context("forkserver")
+    # Not fork: the caller may hold threads and locks (PyTorch, wandb), and not every system has it.
+    context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, initializer=_start_worker)
     try:
         yield partial(pool.map, chunksize=CHUNK)

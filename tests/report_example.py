@@ -108,6 +108,7 @@ def _variant(
     return {
         "name": name, "variant": variant, "height": height, "width": width,
         "runs": [f"runs/{variant}-{seed}" for seed in range(2)], "seeds": 2,
+        "versions": [{"python": "3.11.7", "torch": "2.14.0", "cuda": None}] * 2,
         "epochs": [{"done": 30, "planned": 30}] * 2,
         "parameters": parameters, "conv_layers": convs, "gflop": gflop,
         "latency": {

@@ -1,5 +1,7 @@
-"""What an installed copy holds."""
+"""What an installed copy holds, and that it can be imported on any system."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -44,3 +46,22 @@ def test_every_package_and_every_file_that_is_no_module_is_listed(pyproject):
     templates = {path for path in (PROJECT / "common").rglob("templates/*") if path.is_file()}
     assert len(templates) >= 5
     assert shipped == templates
+
+
+WITHOUT_POSIX = """
+import importlib, sys
+for name in "fcntl grp pty pwd resource spwd syslog termios tty".split():
+    sys.modules[name] = None
+for module in sys.argv[1:]:
+    importlib.import_module(module)
+"""
+
+
+def test_no_module_needs_what_only_posix_has() -> None:
+    tops = [path.parent for path in PROJECT.glob("*/__init__.py") if path.parent.name != "tests"]
+    paths = [path.relative_to(PROJECT) for top in tops for path in top.rglob("*.py")]
+    modules = sorted(".".join(path.with_suffix("").parts) for path in paths)
+    assert len(modules) > 60
+    command = [sys.executable, "-c", WITHOUT_POSIX, *modules]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -21,13 +21,14 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from common.comparison.tally import Tally, Truth, concatenate, tally_image, truth_of
 from common.dataset.stream import ahead, batches
 from common.files import publish
 from common.inference import Segmenter
 from common.labels import Labels, read_image
+from common.machine import cores
+from common.progress import tqdm
 from common.thresholds import Thresholds, decide, drawn_probability, keep
 
 VERSION = 2
@@ -67,7 +68,7 @@ def evaluate(
     for contestant, identity in zip(contestants, identities, strict=True):
         _claim(contestant, names, state / f"{contestant.predictions.name}.txt", _digest(identity))
     with (
-        ThreadPoolExecutor() as pool,
+        ThreadPoolExecutor(cores()) as pool,
         tqdm(total=len(names), desc="evaluate", unit="image", mininterval=0.5) as bar,
     ):
         for start in range(0, len(names), CHUNK):

@@ -9,6 +9,7 @@ import pandas as pd
 
 from common.comparison.bootstrap import LEAST_GROUPS, MOST_UNDEFINED
 from common.comparison.glossary import said_once
+from common.comparison.page.text import versions
 from common.comparison.tally import FOUND
 
 Json = dict[str, Any]
@@ -108,6 +109,7 @@ def markdown(results: Json) -> str:
         "come out; with two or three it is a rough guess at that. [–, –]: not measured, since "
         f"there are fewer than {LEAST_GROUPS} groups or the figure is undefined in more than "
         f"{MOST_UNDEFINED:.0%} of the resamples.",
+        *_trained_with(results),
         *(f"**Not trained to the end.** {warning}" for warning in warnings(results)),
         headline_table(results),
         "ms: median latency at batch 1, image in to label map out, decoding left out; images/s: at "
@@ -145,6 +147,16 @@ def markdown(results: Json) -> str:
         "\n".join(f"- **{title}**: {about['explanation']}" for title, about in said_once(results)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _trained_with(results: Json) -> Iterable[str]:
+    """A sentence on the versions that trained the variants, where their runs say."""
+    said = [(versions(v["versions"]), v["name"]) for v in results["variants"]]
+    texts = sorted({text for text, _ in said if text})
+    shared = len(texts) == 1 and all(text for text, _ in said)
+    for text in texts:
+        names = "" if shared else f" ({', '.join(name for its, name in said if its == text)})"
+        yield f"Trained with {text}{names}."
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

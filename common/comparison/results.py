@@ -66,6 +66,7 @@ def variant(
         "variant": first.variant,
         "runs": [str(run.path) for run in scored.runs],
         "seeds": len(scored.runs),
+        "versions": [run.versions for run in scored.runs],
         "epochs": [_epochs(run) for run in scored.runs],
         "height": first.size[0],
         "width": first.size[1],

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import platform
-import resource
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -24,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from common import runs
 from common.blocks import conv_layers, parameters
 from common.inference import Segmenter, upsample
+from common.machine import peak_memory
 from common.thresholds import Thresholds, decide_logits, keep
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -162,18 +161,10 @@ def peak_memory_mb(segmenter: Segmenter, shape: tuple[int, int], precision: str)
 
 def _growth_mb(path: Path, precision: str, shape: tuple[int, int], threads: int) -> float:
     torch.set_num_threads(threads)
-    before = _resident_peak()
+    before = peak_memory()
     segmenter = Segmenter(runs.load(path), torch.device("cpu"), precision)
     segmenter.probabilities([np.zeros(shape, np.uint8)])
-    return (_resident_peak() - before) / 2**20
-
-
-def _resident_peak() -> int:
-    """The most memory, in bytes, that this process has held."""
-    if sys.platform == "linux":  # whose getrusage counts the parent's memory as the child's
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (peak_memory() - before) / 2**20
 
 
 def _time_stages(

@@ -14,7 +14,6 @@ from functools import partial
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from common import thresholds as thresholds_module
 from common.comparison.evaluate import decoded_batches
@@ -22,6 +21,8 @@ from common.dataset import splits
 from common.errors import UserError
 from common.inference import Segmenter
 from common.labels import Labels, read_image
+from common.machine import cores
+from common.progress import tqdm
 from common.thresholds import Thresholds
 
 PROBABILITIES = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.9)
@@ -58,11 +59,11 @@ def tune(
     keeps the first of PROBABILITIES and of AREAS, since its false alarms alone say nothing.
     """
     classes = range(1, labels.num_classes + 1)
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         pixels = list(pool.map(lambda name: read_image(labels.path(name)).size, names))
     areas = np.round(np.array(AREAS) * np.median(pixels) / STRIP_PIXELS).astype(np.int64)
     total = np.zeros((len(classes), len(PROBABILITIES), len(areas)))
-    with ThreadPoolExecutor() as pool, tqdm(total=len(names), unit="image") as bar:
+    with ThreadPoolExecutor(cores()) as pool, tqdm(total=len(names), unit="image") as bar:
         bar.set_description(f"thresholds of {segmenter.run.name}")
         for batch in decoded_batches(labels, names, batch_size, pool):
             batch_names, images = zip(*batch, strict=True)

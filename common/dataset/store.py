@@ -9,23 +9,23 @@ a lock, with a checksum an image, and renamed when whole: a build cut off goes o
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from common.errors import UserError
 from common.labels import Labels, read_image
+from common.locks import hold
+from common.machine import cores
+from common.progress import tqdm
 from common.resize import resize_image, resize_labels
 
 VERSION = 3
@@ -69,7 +69,7 @@ def open_store(
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         if not home.exists():
-            with _lock(home.with_suffix(".lock")):
+            with hold(home.with_suffix(".lock")):
                 if not home.exists():  # another process may have been faster
                     _build(labels, names, size, home, workers)
     except OSError as error:
@@ -88,14 +88,6 @@ def open_store(
         raise UserError(
             f"the pixel store {home} is damaged: {error}\nDelete this folder; it is built anew."
         ) from error
-
-
-@contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Lets one process at a time build; the others wait here and then find the store whole."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _build(
@@ -142,7 +134,7 @@ def _fill(
         checksums[row] = _checksum(images[row], maps[row], counts[row])
 
     # Threads suffice: decoding, resizing and checksums release the interpreter lock.
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    pool = ThreadPoolExecutor(workers or cores())
     try:
         rows = pool.map(fill_row, range(len(names)))
         title = f"pixel store {size[0]}x{size[1]}"
@@ -188,4 +180,5 @@ def _allocate(path: Path) -> None:
 
 
 def _size_on_disk(folder: Path) -> int:
-    return sum(file.stat().st_blocks * 512 for file in folder.iterdir())
+    found = [file.stat() for file in folder.iterdir()]
+    return sum(512 * getattr(stat, "st_blocks", stat.st_size // 512) for stat in found)

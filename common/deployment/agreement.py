@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from common.dataset.stream import ahead, batches
 from common.deployment.deploy import open_session
 from common.inference import Segmenter
 from common.labels import Labels, read_image
+from common.machine import cores
+from common.progress import tqdm
 from common.thresholds import Thresholds, decide
 
 BATCH = 4
@@ -55,7 +56,10 @@ def check(
     session = open_session(model)
     pixels = differing = 0
     logit_difference = 0.0
-    with ThreadPoolExecutor() as pool, tqdm(total=len(names), desc="check", unit="image") as bar:
+    with (
+        ThreadPoolExecutor(cores()) as pool,
+        tqdm(total=len(names), desc="check", unit="image") as bar,
+    ):
         images = ahead(read_image, map(labels.path, names), pool, 2 * BATCH)
         for batch in batches(images, BATCH):
             expected = segmenter.probabilities(batch)

@@ -15,12 +15,13 @@ import torch
 from onnxruntime import InferenceSession
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from tqdm import tqdm
 
 from common.dataset.stream import ahead
 from common.deployment.deploy import open_session
 from common.labels import Labels, read_image
+from common.machine import cores
 from common.metrics import confusion, scores
+from common.progress import tqdm
 from common.thresholds import Thresholds, drawn_probability, keep
 
 MOST_LOSS = 0.01  # of positive Dice on val
@@ -92,7 +93,7 @@ def positive_dice(
     """Mean Dice over the pairs of image and class that show a defect, at native size."""
     num_classes = labels.num_classes + 1
     confusions = []
-    with ThreadPoolExecutor() as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         images = ahead(read_image, map(labels.path, names), pool, 8)
         bar = tqdm(zip(names, images, strict=True), "Dice", len(names), unit="image", leave=False)
         for name, image in bar:

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 
 import torch
-from tqdm import tqdm
 
 from common.dataset import splits
 from common.distributed import is_main, world_size
+from common.progress import tqdm
 from common.training.state import Training
 
 DICE = "val/dice_class_"  # and the class: pooled Dice, NaN where val does not hold it
 
 
 def say(text: str) -> None:
-    """Prints a line above any progress bar, once over all processes."""
+    """Prints a line above any progress bar, once over all processes; a log file has it at once."""
     if is_main():
         tqdm.write(text)
+        sys.stdout.flush()
 
 
 def opening(training: Training, resumed: bool) -> None:

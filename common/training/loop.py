@@ -10,9 +10,7 @@ and resumed writes the same weights and figures as one that was not.
 from __future__ import annotations
 
 import math
-import resource
 import signal
-import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -20,13 +18,14 @@ from typing import NoReturn
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from common import distributed, runs
 from common.config import TrainConfig
 from common.devices import pick_device
 from common.errors import Interrupted, UserError
+from common.machine import peak_memory
 from common.metrics import ConfusionMatrix
+from common.progress import tqdm
 from common.training import console, record
 from common.training.memory import keep_freed_memory
 from common.training.setup import set_up
@@ -126,12 +125,12 @@ def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
         )  # fmt: skip
         update_ema(training.average, training.model, ema_decay(done, config.ema))
         pending.append((step, loss, bad))
-        bar.update()
         if len(pending) == every or step == steps - 1:
             value = _flush(training, pending, lr)
             pending.clear()
             rate = (step + 1 - first) * loader.batch_size / (time.perf_counter() - begun)
-            bar.set_postfix(loss=f"{value:.4f}", images=f"{rate:.1f}/s")
+            bar.set_postfix(loss=f"{value:.4f}", images=f"{rate:.1f}/s", refresh=False)
+        bar.update()
         if stop.agreed(done, every):
             if pending:
                 _flush(training, pending, lr)
@@ -217,5 +216,4 @@ def _peak_memory(device: torch.device) -> int:
     """Peak memory in bytes: of the GPU's allocator, or of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return peak_memory()

@@ -17,6 +17,7 @@ from common.dataset.prepare import Data
 from common.devices import memory_format, pick_precision
 from common.errors import UserError
 from common.losses import build_loss, class_weights
+from common.machine import versions
 from common.metrics import baselines
 from common.tracking import Tracker
 from common.training import console, record
@@ -66,6 +67,7 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
         "data": record.describe(data),
         "baselines": floor,
         "git_commit": runs.git_commit(),
+        "versions": versions(),
     }
     if distributed.is_main():
         if resumed:

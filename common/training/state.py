@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
 
 import torch
 from torch import nn
@@ -53,8 +53,8 @@ class Training:
     tracker: Tracker
     baselines: dict[str, float]
     """What predictions that look at no image score on the val part."""
-    claim: IO | None
-    """On rank 0 `runs.claim`'s file, open while this process trains in the folder."""
+    claim: AbstractContextManager | None
+    """On rank 0 `runs.claim`'s context, open while this process trains in the folder."""
 
     @property
     def mixed_precision(self) -> bool:

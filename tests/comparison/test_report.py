@@ -51,6 +51,17 @@ def test_the_report_says_where_how_and_on_what_it_was_measured(results):
         assert f"**{about[0]}**: " in text
 
 
+def test_the_report_says_what_trained_the_runs():
+    results = report_example.results()
+    assert "\nTrained with python 3.11.7, torch 2.14.0.\n" in report.markdown(results)
+    results["variants"][0]["versions"] = [{}, {}]  # runs of before versions were kept
+    results["variants"][1]["versions"][1] = {"torch": "2.15.0", "cuda": "13.0"}
+    _, second, third = (variant["name"] for variant in results["variants"])
+    text = report.markdown(results)
+    assert f"\nTrained with python 3.11.7, torch 2.14.0 ({third}).\n" in text
+    assert f"python 3.11.7, torch 2.14.0; torch 2.15.0, cuda 13.0 ({second}).\n" in text
+
+
 def test_the_main_table_begins_with_predicting_nothing(results):
     head, _, nothing, first, *_ = rows_of(report.markdown(results), "# Comparison")
     kaggle = head.index(results["metrics"]["kaggle_dice"]["title"])

@@ -145,7 +145,7 @@ def test_a_row_damaged_in_an_interrupted_build_is_made_again(
 def test_a_whole_store_needs_no_lock(labels: Labels, tmp_path: Path, monkeypatch) -> None:
     """It may lie where the user can only read."""
     build(labels, tmp_path / "store")
-    monkeypatch.setattr(store, "_lock", lambda path: pytest.fail("locked"))
+    monkeypatch.setattr(store, "hold", lambda path: pytest.fail("locked"))
     build(labels, tmp_path / "store")
 
 

@@ -90,7 +90,8 @@ def test_a_folder_that_becomes_read_only(train, small_disk, monkeypatch, capsys)
 
     def epoch(state, *arguments: object) -> None:
         if state.progress.epoch == 1:
-            state.claim.close()  # a file open for writing would keep the disk writable
+            # A file open for writing would keep the disk writable.
+            state.claim.__exit__(None, None, None)
             subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         begin(state, *arguments)
 

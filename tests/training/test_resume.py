@@ -1,6 +1,7 @@
 """Killed, interrupted and resumed runs end as undisturbed ones do, bit for bit."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -142,6 +143,8 @@ def test_a_signal_saves_mid_epoch_and_prints_how_to_go_on(
     stdout, stderr = process.communicate()
     assert process.returncode == 128 + signum, stderr
     assert "Traceback" not in stderr
+    assert re.findall("^epoch  ", stdout, re.MULTILINE) == ["epoch  "]  # a log: a line an epoch
+    assert "\r" not in stdout + stderr  # and no bar
     assert f"--resume {out}" in stdout + stderr
     progress = torch.load(out / "last.pt", weights_only=True)["progress"]
     assert progress["epoch"] == 1

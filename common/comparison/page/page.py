@@ -84,7 +84,8 @@ def _environment() -> jinja2.Environment:
     )
     environment.filters.update(
         score=page_text.score, amount=page_text.amount, count=page_text.count,
-        interval=lambda row: page_text.interval(row.low, row.high), track=_track,
+        versions=page_text.versions, track=_track,
+        interval=lambda row: page_text.interval(row.low, row.high),
     )  # fmt: skip
     environment.globals.update(shape=svg.shape, colour=svg.colour, label=page_answer.label)
     return environment

@@ -66,6 +66,15 @@ def names(items: list) -> str:
     return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]])) if texts else ""
 
 
+def versions(runs: list[dict]) -> str:
+    """What runs were trained with, each set of versions once: "torch 2.14.1, numpy 2.4.6".
+
+    Empty where no run says. runs: each one's versions by name; what it has not is left out.
+    """
+    sets = [", ".join(f"{name} {k}" for name, k in run.items() if k is not None) for run in runs]
+    return "; ".join(filter(None, dict.fromkeys(sets)))
+
+
 def _minus(text: str) -> str:
     # "-0.000" is a zero that rounding left with a sign.
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text.replace("-", "−")
