@@ -15,5 +15,5 @@ class tqdm(library.tqdm):
         # Left to itself, tqdm takes a notebook's stderr, which is no terminal, for a file.
         in_notebook = type(sys.stderr).__module__.startswith("ipykernel")
         if not disable:
-            disable = False if in_notebook else None
+            disable = sys.stderr is None or (False if in_notebook else None)
         super().__init__(*arguments, disable=disable, **options)
