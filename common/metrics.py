@@ -99,11 +99,14 @@ def scores(
       0 the background; NaN for a class in neither truth nor prediction.
     - `iou_mean`, `dice_mean`: means over the defect classes 1..C-1 that occur in truth or
       prediction; so a class that is invented counts as 0.
+    - `iou_mean_with_background`: the same over the classes 0..C-1, what most papers call mIoU.
 
     Over pairs of an image and a defect class, each pair's Dice taken by itself:
     - `kaggle_dice`: mean over all pairs; 1 where truth and prediction are both empty. The metric of
       the Severstal competition.
     - `kaggle_dice_empty`: the `kaggle_dice` of predicting nothing at all, on the same truth.
+    - `empty_accuracy`: share of the pairs without a defect in the truth for which nothing is
+      predicted.
     - `dice_positive`: mean over the pairs with a defect in the truth; a miss is 0.
     - `dice_positive_class_k`: the same for one class; `dice_positive_macro`: mean over classes.
 
@@ -121,16 +124,15 @@ def image_sums(confusions: Tensor) -> Tensor:
     """The numbers (N, C*C + 4*(C-1)) float64 of N images whose sums determine every score.
 
     confusions: (N, C, C). Columns: the matrix itself, then for each defect class 1..C-1 its Dice
-    (0 where there is nothing to overlap), its Kaggle Dice (1 where truth and prediction are both
-    empty), and 1 or 0 for truth present, and for truth absent. Sums of these rows over any sets of
-    images, such as groups, go to `scores_from_sums`.
+    (0 where there is nothing to overlap), and 1 or 0 for truth and prediction both empty, for truth
+    present, and for truth absent. Sums of these rows over any sets of images, such as groups, go to
+    `scores_from_sums`.
     """
     pixels = confusions.double()
     hits = pixels.diagonal(dim1=1, dim2=2)[:, 1:]
     truth, pred = pixels.sum(dim=2)[:, 1:], pixels.sum(dim=1)[:, 1:]
     dice = 2 * hits / (truth + pred).clamp(min=1)
-    kaggle = torch.where(truth + pred == 0, 1.0, dice)
-    return torch.cat([pixels.flatten(1), dice, kaggle, truth > 0, truth == 0], dim=1)
+    return torch.cat([pixels.flatten(1), dice, truth + pred == 0, truth > 0, truth == 0], dim=1)
 
 
 def scores_from_sums(
@@ -139,7 +141,7 @@ def scores_from_sums(
     """The metrics of `scores` from sums (F,) of rows of `image_sums`; arrays (B,) from (B, F)."""
     cells = num_classes**2
     pixels = sums[..., :cells].reshape(*sums.shape[:-1], num_classes, num_classes)
-    dice, kaggle, positive, negative = np.split(sums[..., cells:], 4, axis=-1)
+    dice, empty, positive, negative = np.split(sums[..., cells:], 4, axis=-1)
     pairs = (positive + negative).sum(axis=-1)
     accuracy, iou_pooled, dice_pooled = _pooled(pixels)
     # Dropping the background row and column leaves the same sums as setting them to 0.
@@ -149,11 +151,13 @@ def scores_from_sums(
     result = {
         "accuracy": accuracy,
         "iou_mean": _mean_of_defined(iou_pooled[..., 1:]),
+        "iou_mean_with_background": _mean_of_defined(iou_pooled),
         "dice_mean": _mean_of_defined(dice_pooled[..., 1:]),
         **{f"iou_class_{k}": iou_pooled[..., k] for k in range(num_classes)},
         **{f"dice_class_{k}": dice_pooled[..., k] for k in range(num_classes)},
-        "kaggle_dice": _ratio(kaggle.sum(axis=-1), pairs),
+        "kaggle_dice": _ratio(dice.sum(axis=-1) + empty.sum(axis=-1), pairs),
         "kaggle_dice_empty": _ratio(negative.sum(axis=-1), pairs),
+        "empty_accuracy": _ratio(empty.sum(axis=-1), negative.sum(axis=-1)),
         "dice_positive": _ratio(dice.sum(axis=-1), positive.sum(axis=-1)),
         "dice_positive_macro": _mean_of_defined(dice_positive),
         **{f"dice_positive_class_{k}": dice_positive[..., k - 1] for k in range(1, num_classes)},

@@ -17,6 +17,12 @@ _OVERALL = (
     ("dice_mean", "Mean Dice", f"{_POOLED}: 2 TP / (2 TP + FP + FN), mean over defect classes."),
     ("iou_mean", "Mean IoU", f"{_POOLED}: TP / (TP + FP + FN), mean over defect classes."),
     (
+        "iou_mean_with_background",
+        "Mean IoU with background",
+        "The IoU of the background and of every defect class, then the mean: what most papers call "
+        "mIoU. The background is almost all of a strip and almost always right, which lifts it.",
+    ),
+    (
         "dice_positive",
         "Positive Dice",
         "Over pairs of an image and a defect class in its truth: mean Dice; a miss is 0.",
@@ -32,6 +38,12 @@ _OVERALL = (
         "Kaggle Dice",
         "Over all pairs of an image and a defect class: mean Dice, 1 where truth and prediction "
         "are both empty. To be read beside what predicting nothing scores.",
+    ),
+    (
+        "empty_accuracy",
+        "Empty accuracy",
+        "Over pairs of an image and a defect class that is not in its truth: share for which "
+        "nothing is predicted. Predicting nothing scores 1: to be read beside Positive Dice.",
     ),
     ("accuracy", "Pixel accuracy", f"{_POOLED}: share of right pixels, most of them background."),
 )

@@ -42,9 +42,9 @@ def image_dice(tally: Tally) -> np.ndarray:
     """
     classes = tally.confusion.shape[-1] - 1
     sums = image_sums(torch.from_numpy(tally.confusion_thresholded)).numpy()
-    dice, kaggle, positive, _ = np.split(sums[:, -4 * classes :], 4, axis=1)
+    dice, empty, positive, _ = np.split(sums[:, -4 * classes :], 4, axis=1)
     count = positive.sum(axis=1)
-    return np.where(count > 0, dice.sum(axis=1) / np.maximum(count, 1), kaggle.min(axis=1))
+    return np.where(count > 0, dice.sum(axis=1) / np.maximum(count, 1), empty.min(axis=1))
 
 
 def gallery(scored: Sequence[Scored], labels: Labels, names: Sequence[str]) -> list[GalleryItem]:

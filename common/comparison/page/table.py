@@ -151,9 +151,9 @@ def _views(key: str) -> tuple[str, ...]:
     found = ["Overview"] if key in OVERVIEW else []
     if re.fullmatch(r"dice_(positive_)?(class_\d+|macro)", key):
         found.append("Dice by class")
-    if re.fullmatch(r"iou_class_\d+", key):
+    if re.fullmatch(r"iou_(class_\d+|mean_with_background)", key):
         found.append("IoU by class")
-    if re.match(r"(precision|recall|f1|auroc|false_alarms)_", key):
+    if re.match(r"(precision|recall|f1|auroc|false_alarms|empty)_", key):
         found.append("Image level")
     if key.startswith("reference_") or key in REFERENCE:
         found.append("Reference")
