@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from common.losses import loss_names
+
 PROJECT = Path(__file__).resolve().parents[1]
 
 # Options that no longer exist, with the value at which they did nothing: old runs may have them.
@@ -31,11 +33,11 @@ class TrainConfig:
     epochs: int = 40
     """Passes over the training part. Another number on resuming stretches the schedule of lr."""
     batch_size: int = 16
-    """Images in one optimiser step, summed over all devices."""
+    """Strips in one optimiser step, summed over all devices."""
     lr: float = 3e-3
     """Peak learning rate of AdamW, reached after the warm-up; Muon's is ten times as high."""
     loss: str = "bce+lovasz"
-    """Sum of losses by name: ce, bce, dice, lovasz, joined by '+'."""
+    """Sum of losses by name: ce, bce, dice, focal_tversky, lovasz, joined by '+'."""
     seed: int = 0
     """Seeds weights, order and augmentation. The split does not depend on it."""
     device: str = "auto"
@@ -58,6 +60,10 @@ class TrainConfig:
     """Height of the network's input, in pixels."""
     width: int = 1600
     """Width of the network's input, in pixels."""
+    crop: str | None = None
+    """HxW: train on crops of the strips, as many as make up a strip's area for each of a batch."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """Draw all strips alike, or those with rare classes more often (repeat factors)."""
     base_channels: int = 64
     """Channels of the first stage; the others scale with it."""
     split: Path | None = None
@@ -73,7 +79,7 @@ class TrainConfig:
     ema: float = 0.998
     """Decay a step of the averaged weights that are validated and kept; 0 turns averaging off."""
     class_balance: Literal["none", "sqrt"] = "sqrt"
-    """Class weights of ce and bce: none, or the inverse square root of each class's pixel share."""
+    """Class weights of ce and bce: none, or by the inverse roots of the pixel shares as drawn."""
     sync_bn: bool = False
     """Batch statistics over all devices instead of each device's own share."""
 
@@ -94,8 +100,25 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 <= value < high:
                 raise ValueError(f"{_flag(name)} must be at least 0 and below {high}, got {value}")
+        try:
+            loss_names(self.loss)
+        except ValueError as error:
+            raise ValueError(f"--loss: {error}") from error
+        if self.crop is not None:
+            crop, size = parse_size("--crop", self.crop), (self.height, self.width)
+            if any(part > whole for part, whole in zip(crop, size, strict=True)):
+                raise ValueError(
+                    f"--crop {self.crop} is larger than the input, {self.height}x{self.width}"
+                )
+            if any(part == 0 or part % 8 for part in crop):
+                raise ValueError(f"--crop {self.crop}: both sides must be multiples of 8")
         if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
+
+    @property
+    def crop_size(self) -> tuple[int, int] | None:
+        """Height and width of the crops; None where whole strips are trained on."""
+        return None if self.crop is None else parse_size("--crop", self.crop)
 
     def given_options(self) -> set[str]:
         """Options that were asked for; without a command line, those that are not the default."""
@@ -122,6 +145,13 @@ class TrainConfig:
         return cls(
             **{k: Path(v) if k in paths and v is not None else v for k, v in options.items()}
         )
+
+
+def parse_size(option: str, text: str) -> tuple[int, int]:
+    """Height and width of "HxW". Raises ValueError that names the option."""
+    if not (found := re.fullmatch(r"(\d+)x(\d+)", text)):
+        raise ValueError(f"{option} must be HxW, such as 128x800, got {text!r}")
+    return int(found[1]), int(found[2])
 
 
 def _flag(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Losses for segmentation by pixel: cross-entropy, one-vs-rest BCE, soft Dice, Lovász-softmax.
+"""Losses by pixel and region: cross-entropy, one-vs-rest BCE, Dice, focal Tversky, Lovász.
 
 All of them act on the same logits `(N, C, H, W)` (class 0 is the background) and a target
 `(N, H, W)` int64 of class indices, and return a scalar. The decision is always the argmax over the
@@ -55,19 +55,42 @@ def soft_dice(logits: Tensor, target: Tensor) -> Tensor:
     given to it is taken from a class that is present. 0 for a perfect prediction, always below 1.
     V-Net's loss (Milletari et al. 2016) with linear sums, smoothed by one pixel.
     """
+    inside, probability, truth = _global_sums(logits, target)
+    return _mean_where(1 - (2 * inside + 1) / (probability + truth + 1), truth > 0)
+
+
+def focal_tversky(logits: Tensor, target: Tensor) -> Tensor:
+    """Focal Tversky loss (Abraham & Khan 2019, arXiv:1810.07842), pooled as `soft_dice` is.
+
+    (1 - T) ** (3/4), where T = (inside + 1) / (inside + .7 * missed + .3 * invented + 1) is the
+    Tversky index, smoothed by one pixel: a missed pixel costs more than an invented one, so that
+    small defects are found, and the exponent (the paper's 1 / gamma, gamma 4/3) keeps the pull
+    strong on a class that is nearly right. Averaged over the classes that the truth contains; the
+    paper sums, over one class and its background. 0 for a perfect prediction, always below 1.
+    """
+    inside, probability, truth = _global_sums(logits, target)
+    missed, invented = truth - inside, probability - inside
+    tversky = (inside + 1) / (inside + 0.7 * missed + 0.3 * invented + 1)
+    # The power's slope has no bound at 0, where a perfect prediction lies.
+    return _mean_where((1 - tversky).clamp(min=1e-9) ** 0.75, truth > 0)
+
+
+def _mean_where(values: Tensor, present: Tensor) -> Tensor:
+    return (values * present).sum() / present.sum()
+
+
+def _global_sums(logits: Tensor, target: Tensor) -> Tensor:
+    """`dice_sums` over the batches of all processes where gradients are wanted.
+
+    Only there: in validation, processes may hold different numbers of batches, and the collective
+    call would wait for ever.
+    """
     sums = dice_sums(logits, target)
-    # Only where gradients are wanted: in validation, processes may hold different numbers of
-    # batches, and the collective call would wait for ever.
-    if sums.requires_grad and world_size() > 1:
-        sums = _over_ranks(sums)
-    inside, probability, truth = sums
-    dice = (2 * inside + 1) / (probability + truth + 1)
-    present = truth > 0
-    return ((1 - dice) * present).sum() / present.sum()
+    return _over_ranks(sums) if sums.requires_grad and world_size() > 1 else sums
 
 
 def dice_sums(logits: Tensor, target: Tensor) -> Tensor:
-    """What soft Dice is made of, per class over all pixels: a (3, C) tensor.
+    """What Dice and Tversky are made of, per class over all pixels: a (3, C) tensor.
 
     Rows: softmax probability inside the class's truth, softmax probability anywhere, true pixels.
     """
@@ -152,7 +175,9 @@ def one_hot(target: Tensor, num_classes: int) -> Tensor:
 def class_weights(pixel_counts: Tensor | np.ndarray | Sequence[int], limit: float = 10.0) -> Tensor:
     """Weights of the classes for `build_loss`: inverse square roots of their pixel shares.
 
-    pixel_counts: pixels of each of the C classes in the training part, the background's first.
+    pixel_counts: pixels of each of the C classes as a training draws them, the background's first.
+    So a class that sampling or crops show more often gains less weight: what is rare is corrected
+    for once.
     Returns (C,) float32. No weight exceeds `limit` times the smallest, and the mean over pixels is
     1, so the loss keeps its scale. An absent class, on which no training pixel depends, gets 1.
     Raises ValueError for counts that are not one-dimensional, negative, or all zero.
@@ -173,23 +198,29 @@ LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "ce": cross_entropy,
     "bce": binary_cross_entropy,
     "dice": lambda logits, target, _: soft_dice(logits, target),
+    "focal_tversky": lambda logits, target, _: focal_tversky(logits, target),
     "lovasz": lambda logits, target, _: lovasz_softmax(logits, target),
 }
 
 
-def build_loss(name: str, class_weights: Tensor | None = None) -> Loss:
-    """The loss called `name`: ce, bce, dice, lovasz, or a sum such as "ce+dice".
-
-    class_weights: (C,) float, used by ce and bce (dice and lovasz count classes alike as it is).
-    Raises ValueError for an unknown or repeated name.
-    """
+def loss_names(name: str) -> list[str]:
+    """The losses that a name such as "ce+dice" sums. ValueError for an unknown or repeated one."""
     names = name.split("+")
     if not set(names) <= set(LOSSES) or len(set(names)) < len(names):
         raise ValueError(
             f"unknown loss {name!r}: give one of {', '.join(LOSSES)}, "
             "or a sum of different ones such as 'ce+dice'"
         )
-    return Loss(names, class_weights)
+    return names
+
+
+def build_loss(name: str, class_weights: Tensor | None = None) -> Loss:
+    """The loss called `name`: ce, bce, dice, focal_tversky, lovasz, or a sum such as "ce+dice".
+
+    class_weights: (C,) float, used by ce and bce (the others count classes alike as it is).
+    Raises ValueError for an unknown or repeated name.
+    """
+    return Loss(loss_names(name), class_weights)
 
 
 class Loss(nn.Module):

@@ -58,7 +58,10 @@ def test_two_processes_train_as_one(
 ) -> None:
     """With synchronised batch norms only the order of float32 sums differs."""
     alone, together = tmp_path / "one", tmp_path / "two"
-    options = ("--epochs", 2, "--loss", "ce+dice", "--sync-bn", "--lr", "1e-4")
+    options = (
+        "--epochs", 2, "--loss", "ce+focal_tversky", "--sync-bn", "--lr", "1e-4",
+        "--sampling", "balanced", "--crop", "32x96",
+    )  # fmt: skip
     assert train("unet_64x400", "--out", alone, *options) == 0
     done = subprocess.run(
         command(together, dataset, store_folder, *options),

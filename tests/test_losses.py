@@ -12,7 +12,9 @@ from common import losses
 from common.losses import LOSSES, build_loss, class_weights
 
 WEIGHTS = torch.tensor([0.3, 2.0, 4.0, 0.5, 1.5])
-NAMES = ["ce", "bce", "dice", "lovasz", "ce+dice", "bce+dice", "ce+lovasz", "bce+lovasz"]
+SUMS = ["ce+dice", "bce+dice", "ce+lovasz", "bce+lovasz", "bce+focal_tversky"]
+NAMES = [*LOSSES, *SUMS]
+POOLED = ["dice", "focal_tversky"]
 
 
 def random_batch(seed=0, shape=(3, 5, 12, 20), classes=5):
@@ -67,6 +69,30 @@ def test_dice_agrees_with_smp_up_to_its_mean_over_absent_classes(classes):
     torch.testing.assert_close(build_loss("dice")(logits, target), expected(logits, target))
     torch.testing.assert_close(
         gradient(build_loss("dice"), logits, target), gradient(expected, logits, target)
+    )
+
+
+@pytest.mark.parametrize("classes", [5, 3, 1])
+def test_focal_tversky_follows_the_formula_of_its_paper(classes):
+    """Abraham & Khan's equations 3 and 4, pixel by pixel in float64, with their .7 and 4/3."""
+    logits, target = random_batch(classes=classes)
+
+    def expected(logits, target):
+        p = torch.exp(logits.double()) / torch.exp(logits.double()).sum(1, keepdim=True)
+        terms = []
+        for k in target.unique().tolist():
+            g = (target == k).double()
+            hit = (p[:, k] * g).sum() + 1
+            false_negatives = ((1 - p[:, k]) * g).sum()
+            false_positives = (p[:, k] * (1 - g)).sum()
+            index = hit / (hit + 0.7 * false_negatives + 0.3 * false_positives)
+            terms.append((1 - index) ** (1 / (4 / 3)))
+        return (sum(terms) / len(terms)).float()
+
+    loss = build_loss("focal_tversky")
+    torch.testing.assert_close(loss(logits, target), expected(logits, target))
+    torch.testing.assert_close(
+        gradient(loss, logits, target), gradient(expected, logits, target), rtol=1e-4, atol=1e-7
     )
 
 
@@ -146,27 +172,36 @@ def test_descending_sorts_and_breaks_ties_by_index(values):
 
 # Stated values. A 1x4 image, so that every number can be followed by hand.
 
-PERFECT = (0, 0, 0, 0)
+PERFECT = (0, 0, 0, 0, 0)
 
 
 @pytest.mark.parametrize(
-    ("prediction", "truth", "ce_bce_dice_lovasz"),
+    ("prediction", "truth", "expected"),
     [
         pytest.param([0, 0, 1, 2], [0, 0, 1, 2], PERFECT, id="perfect, two classes absent"),
         pytest.param([0, 0, 0, 0], [0, 0, 0, 0], PERFECT, id="clean, and seen so"),
         pytest.param([3, 3, 3, 3], [3, 3, 3, 3], PERFECT, id="perfect, without background"),
         # A wrong pixel costs ce 40, and is wrong by 20 in 2 of 5 detectors.
-        # Background Dice (0 + 1) / (0 + 4 + 1).
-        pytest.param([1, 1, 1, 1], [0, 0, 0, 0], (40, 8, 0.8, 1), id="all invented"),
-        # Class 2 is absent from the truth: only the background's Dice and IoU tell.
-        pytest.param([0, 0, 0, 2], [0, 0, 0, 0], (10, 2, 1 - 7 / 8, 1 / 4), id="invented"),
-        # Classes 0 and 1: Dice (4 + 1) / (4 + 2 + 1) and (0 + 1) / (0 + 2 + 1), IoU 2 / 4 and 0.
-        pytest.param([0, 0, 0, 0], [0, 0, 1, 1], (20, 4, 10 / 21, 3 / 4), id="missed"),
+        # Background Dice (0 + 1) / (0 + 4 + 1), Tversky index 1 / (.7 * 4 + 1).
+        pytest.param(
+            [1, 1, 1, 1], [0, 0, 0, 0], (40, 8, 0.8, (2.8 / 3.8) ** 0.75, 1), id="all invented"
+        ),
+        # Class 2 is absent from the truth: only the background's Dice, Tversky and IoU tell.
+        pytest.param(
+            [0, 0, 0, 2], [0, 0, 0, 0], (10, 2, 1 - 7 / 8, (0.7 / 4.7) ** 0.75, 1 / 4),
+            id="invented",
+        ),
+        # Classes 0 and 1: Dice (4 + 1) / (4 + 2 + 1) and (0 + 1) / (0 + 2 + 1), Tversky indices
+        # (2 + 1) / (2 + .3 * 2 + 1) and 1 / (.7 * 2 + 1), IoU 2 / 4 and 0.
+        pytest.param(
+            [0, 0, 0, 0], [0, 0, 1, 1],
+            (20, 4, 10 / 21, ((0.6 / 3.6) ** 0.75 + (1.4 / 2.4) ** 0.75) / 2, 3 / 4), id="missed",
+        ),
     ],
-)
-def test_stated_values(prediction, truth, ce_bce_dice_lovasz):
+)  # fmt: skip
+def test_stated_values(prediction, truth, expected):
     logits, target = certain(torch.tensor([[prediction]])), torch.tensor([[truth]])
-    for name, value in zip(["ce", "bce", "dice", "lovasz"], ce_bce_dice_lovasz, strict=True):
+    for name, value in zip(LOSSES, expected, strict=True):
         assert float(build_loss(name)(logits, target)) == pytest.approx(value, abs=1e-6), name
 
 
@@ -177,6 +212,12 @@ def test_values_of_a_network_that_knows_nothing():
         "bce": math.log(2),
         # Probability .2 everywhere: (2 * .2 * t + 1) / (.2 * 4 + t + 1) for t = 3 and 1 pixels.
         "dice": 1 - (2.2 / 4.8 + 1.4 / 2.8) / 2,
+        # Found .2 * t, missed .8 * t, invented .2 * (4 - t).
+        "focal_tversky": (
+            (1 - 1.6 / (0.6 + 0.7 * 2.4 + 0.3 * 0.2 + 1)) ** 0.75
+            + (1 - 1.2 / (0.2 + 0.7 * 0.8 + 0.3 * 0.6 + 1)) ** 0.75
+        )
+        / 2,
         # All thresholds up to .2 catch all four pixels, up to .8 the true ones only.
         "lovasz": (0.2 + 0.6 * 1 + 0.2 + 0.6 * 1) / 2,
     }
@@ -187,7 +228,7 @@ def test_values_of_a_network_that_knows_nothing():
 # Sums, shards, gradients
 
 
-@pytest.mark.parametrize("name", NAMES[4:])
+@pytest.mark.parametrize("name", SUMS)
 def test_a_sum_by_name_is_the_sum_of_its_parts(name):
     logits, target = random_batch()
     parts = [build_loss(part, WEIGHTS)(logits, target) for part in name.split("+")]
@@ -204,10 +245,11 @@ def test_loss_is_the_mean_over_equal_shards(name):
     torch.testing.assert_close(halves, loss(logits, target))
 
 
-def test_dice_on_two_processes_is_that_of_the_global_batch(monkeypatch):
+@pytest.mark.parametrize("name", POOLED)
+def test_a_pooled_loss_on_two_processes_is_that_of_the_global_batch(monkeypatch, name):
     logits, target = random_batch(shape=(4, 5, 8, 16))
     target[2:] = 0
-    loss = build_loss("dice")
+    loss = build_loss(name)
     whole = logits.clone().requires_grad_()
     expected = loss(whole, target)
     expected.backward()
@@ -226,13 +268,14 @@ def test_dice_on_two_processes_is_that_of_the_global_batch(monkeypatch):
     torch.testing.assert_close(averaged, whole.grad)
 
 
-def test_dice_in_validation_waits_for_no_other_process(monkeypatch):
+@pytest.mark.parametrize("name", POOLED)
+def test_in_validation_a_pooled_loss_waits_for_no_other_process(monkeypatch, name):
     logits, target = random_batch()
-    expected = build_loss("dice")(logits, target)
+    expected = build_loss(name)(logits, target)
     monkeypatch.setattr(losses, "world_size", lambda: 2)
     monkeypatch.setattr(losses, "sum_over_ranks", lambda _: pytest.fail("a collective call"))
     with torch.no_grad():
-        assert build_loss("dice")(logits.requires_grad_(), target) == expected
+        assert build_loss(name)(logits.requires_grad_(), target) == expected
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -363,7 +406,7 @@ def test_class_weights_travel_with_the_module():
 
 @pytest.mark.parametrize("name", ["", "focal", "ce+focal", "ce+", "ce+ce", "CE", "ce dice"])
 def test_unknown_names_are_refused_with_the_known_ones(name):
-    with pytest.raises(ValueError, match="ce, bce, dice, lovasz") as error:
+    with pytest.raises(ValueError, match="ce, bce, dice, focal_tversky, lovasz") as error:
         build_loss(name)
     assert repr(name) in str(error.value)
 

@@ -7,6 +7,8 @@ splits            who trains, validates, tests: split.csv
 store             every image decoded once, at one size, memory-mapped
 prepare           labels -> split -> store: a data set made ready for one run
 augment           mirrored, shifted, brighter: a batch at a time, on the device
+sampling          how often an epoch draws each image
+crops             where crops of a strip lie
 stream            results of threads in order, a few ahead
 loader            batches, each a function of (seed, epoch, step)
 drift             whether new images still look like those trained on

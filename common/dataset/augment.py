@@ -1,7 +1,7 @@
 """Augmentation in batches: one random choice an image, applied to all pixels at once on the device.
 
-Choosing images, mirroring rows and shifting are all one gather of whole rows from the store; the
-columns are mirrored after it, and exposure is fused with the normalisation that follows anyway.
+Choosing images, cropping, mirroring rows and shifting are all one gather of rows from the store;
+the columns are mirrored after it, and exposure is fused with the normalisation that follows anyway.
 The choices are drawn on the CPU from (seed, epoch, step), for the whole global batch: the same
 images come out on any device and with any number of processes.
 """
@@ -30,6 +30,8 @@ class Augmentation:
     """Probability of a black border at the left or right, as where a strip ends."""
     border_share: float = 0.3
     """Largest width of that border, as a share of the image."""
+    hold: float = 0.5
+    """Share of a defective strip's crops that are placed to hold a defect; others lie anywhere."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Choices:
 
     shift_rows, shift_columns: pixels, int64. gain: factor; offset: in grey values of [0, 1].
     border: signed share of blackened columns, negative at the left, positive at the right.
+    top, left: corner of the crop, int64; 0 of a whole image. Crops are not shifted beside.
     """
 
     flip_rows: torch.Tensor
@@ -47,6 +50,8 @@ class Choices:
     gain: torch.Tensor
     offset: torch.Tensor
     border: torch.Tensor
+    top: torch.Tensor
+    left: torch.Tensor
 
     def __getitem__(self, part: slice) -> Choices:
         return Choices(**{name: value[part] for name, value in vars(self).items()})
@@ -55,7 +60,7 @@ class Choices:
 def draw(
     augmentation: Augmentation, count: int, size: tuple[int, int], generator: torch.Generator
 ) -> Choices:
-    """Draws the choices for `count` images of `size` (height, width)."""
+    """Draws the choices for `count` whole images of `size` (height, width)."""
 
     def uniform(low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(count, generator=generator)
@@ -72,24 +77,31 @@ def draw(
         gain=uniform(1 - a.gain, 1 + a.gain),
         offset=uniform(-a.offset, a.offset),
         border=uniform(-a.border_share, a.border_share) * happens(a.border),
+        top=torch.zeros(count, dtype=torch.int64),
+        left=torch.zeros(count, dtype=torch.int64),
     )
 
 
 def cut_out(
-    choices: Choices, rows: torch.Tensor, images: torch.Tensor, labels: torch.Tensor
+    choices: Choices,
+    rows: torch.Tensor,
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    size: tuple[int, int],
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mirrored, shifted, bordered pixels of the images `rows` (n,) of a store.
+    """Cropped, mirrored, shifted, bordered pixels of the images `rows` (n,) of a store.
 
-    images, labels: the store's (N, H, W) uint8 tensors, contiguous. Returns two (n, H, W) uint8
-    tensors on their device; under black columns the label is background.
+    images, labels: the store's (N, H, W) uint8 tensors, contiguous. size: height and width (h, w)
+    of the crops, or of the whole images. Returns two (n, h, w) uint8 tensors on their device; under
+    black columns the label is background.
     """
-    device, width = images.device, images.shape[2]
-    starts = to_device(_row_starts(choices, rows, images.shape), device)
+    device = images.device
+    starts = to_device(_row_starts(choices, rows, images.shape, size), device)
     mirrored = to_device(choices.flip_columns.nonzero()[:, 0], device)
-    lit = ~to_device(black_columns(choices, width), device)[:, None, :]
+    lit = ~to_device(black_columns(choices, size[1]), device)[:, None, :]
     batches = []
     for store in (images, labels):
-        batch = _stretches(store, starts)
+        batch = _stretches(store, starts, size[1])
         batch.index_copy_(0, mirrored, F.horizontal_flip(batch.index_select(0, mirrored)))
         batches.append(batch.mul_(lit))
     return tuple(batches)
@@ -128,24 +140,25 @@ def normalise(
     return (images * scale).add_(offset)[:, None]
 
 
-def _row_starts(choices: Choices, rows: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Where in the flat store each row (n, H) of each picture begins, shifted columns included."""
+def _row_starts(
+    choices: Choices, rows: torch.Tensor, shape: torch.Size, size: tuple[int, int]
+) -> torch.Tensor:
+    """Where in the flat store each row (n, h) of each picture begins, shifted columns included."""
     count, height, width = shape
-    row = torch.arange(height)
+    row = torch.arange(size[0])
     row = torch.where(choices.flip_rows[:, None], row.flip(0), row)
-    row = (row + choices.shift_rows[:, None]).clamp_(0, height - 1)
+    row = (row + (choices.top + choices.shift_rows)[:, None]).clamp_(0, height - 1)
     # Mirroring comes after the gather, so a mirrored image is shifted the other way before it.
     shift = torch.where(choices.flip_columns, -choices.shift_columns, choices.shift_columns)
-    starts = (rows[:, None] * height + row) * width + shift[:, None]
+    starts = (rows[:, None] * height + row) * width + (choices.left + shift)[:, None]
     # Only at the store's two ends can a shifted row reach outside; it is taken unshifted there.
-    return starts.clamp_(0, (count * height - 1) * width)
+    return starts.clamp_(0, count * height * width - size[1])
 
 
-def _stretches(store: torch.Tensor, starts: torch.Tensor) -> torch.Tensor:
-    """(n, H, W): W consecutive pixels of the flat store from each of `starts` (n, H).
+def _stretches(store: torch.Tensor, starts: torch.Tensor, width: int) -> torch.Tensor:
+    """(n, h, width): `width` consecutive pixels of the flat store from each of `starts` (n, h).
 
     A view whose rows overlap makes every position a row, so that this is one gather of rows.
     """
-    width = store.shape[-1]
     overlapping = store.as_strided((store.numel() - width + 1, width), (1, 1))
     return overlapping.index_select(0, starts.flatten()).view(*starts.shape, width)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 import numpy as np
 import torch
 
 from common.config import TrainConfig
+from common.dataset import crops
 from common.dataset.augment import Augmentation, Choices, cut_out, draw, normalise, to_device
 from common.dataset.prepare import Data, prepare
+from common.dataset.sampling import repeat_factors, rounded
 from common.dataset.store import Store
 from common.dataset.stream import ahead
 from common.devices import pick_device
 from common.distributed import rank, world_size
 from common.errors import UserError
 
-PARTS = ("train", "val", "test")
 PREFETCH = 2  # batches made ahead where the pixels do not lie on the device
 
 
@@ -27,19 +31,13 @@ def build_loaders(config: TrainConfig, augmentation: Augmentation) -> tuple[Load
     data = prepare(config)
     device = pick_device(config.device)
     pixels = as_tensors(data.store, device)
-    train, val, test = (
-        Loader(
-            data,
-            pixels,
-            data.rows(part),
-            config.batch_size,
-            device,
-            seed=config.seed,
-            augmentation=augmentation if part == "train" else None,
-        )
-        for part in PARTS
-    )
-    return train, val, test
+
+    def loader(part: str, *training: object) -> Loader:
+        rows = data.rows(part)
+        return Loader(data, pixels, rows, config.batch_size, device, config.seed, *training)
+
+    train = loader("train", augmentation, config.sampling, config.crop_size)
+    return train, loader("val"), loader("test")
 
 
 class Loader:
@@ -51,6 +49,12 @@ class Loader:
     walks the rows once, each process over every world_size-th row, in batches of its share: none
     twice, none left out. Everything follows from (seed, epoch, step), so any batch can be made
     again.
+
+    sampling: an epoch of training draws as many images as there are, "uniform" each once,
+    "balanced" each in proportion to its repeat factor (`sampling.repeat_factors`, of the classes
+    that have pixels at this size), rounded up or down by chance. crop: height and width of crops
+    that are trained on (`crops.place`) in place of whole images, for each image of a batch as many
+    as come nearest to its area: steps, and what one costs, stay the same.
     """
 
     def __init__(
@@ -62,12 +66,15 @@ class Loader:
         device: torch.device,
         seed: int,
         augmentation: Augmentation | None = None,
+        sampling: Literal["uniform", "balanced"] = "uniform",
+        crop: tuple[int, int] | None = None,
     ) -> None:
         self.data = data
         self.rows = torch.from_numpy(rows)
         self.device = device
         self.seed = seed
-        self.augmentation = augmentation
+        # A crop lies anywhere as it is.
+        self.augmentation = dataclasses.replace(augmentation, shift=0) if crop else augmentation
         self.epoch = 0
         self.start_step = 0
         self.batch_size = (
@@ -75,6 +82,13 @@ class Loader:
         )
         self._images, self._labels = pixels
         self.resident = self._images.device == device  # else batches are made ahead
+        whole = tuple(self._images.shape[1:])
+        self.crop = crop
+        self._size = crop or whole
+        self._pieces = round(math.prod(whole) / math.prod(self._size))  # for an image of a batch
+        shows = data.store.pixel_counts[rows, 1:] > 0
+        factors = repeat_factors(shows) if sampling == "balanced" else np.ones(len(rows))
+        self._draws = factors / factors.mean() * self._pieces  # of each row in an epoch, on average
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
         """Chooses the order and the augmentation of the next iteration, from `start_step` on."""
@@ -103,13 +117,27 @@ class Loader:
         """Names of the images that this process sees at `step` of the current epoch."""
         return [self.data.store.names[row] for row in self._batch_rows(self._order(), step)]
 
+    def pixel_counts(self) -> np.ndarray:
+        """Label pixels of each class, the background's first, drawn in a mean epoch: (C,) float64.
+
+        Those before shifts and borders, which change their shares little.
+        """
+        store, rows = self.data.store, self.rows.numpy()
+        counts = store.pixel_counts[rows]
+        if self.crop is not None:
+            counts = crops.pixel_counts(store, rows, self.crop, self.augmentation.hold, self.seed)
+        return (self._draws[:, None] * counts).sum(axis=0)
+
     def _order(self) -> torch.Tensor:
         if not self.augmentation:
             return self.rows[rank() :: world_size()]
-        return self.rows[torch.randperm(len(self.rows), generator=self._generator(-1))]
+        draws = rounded(self._draws, np.random.default_rng((self.seed, self.epoch)))
+        order = torch.randperm(len(self.rows) * self._pieces, generator=self._generator(-1))
+        return self.rows.repeat_interleave(torch.from_numpy(draws))[order]
 
     def _batch_rows(self, order: torch.Tensor, step: int) -> torch.Tensor:
-        batch = order[step * self.batch_size : (step + 1) * self.batch_size]
+        size = self.batch_size * self._pieces
+        batch = order[step * size : (step + 1) * size]
         return batch[rank() :: world_size()] if self.augmentation else batch
 
     def _generator(self, step: int) -> torch.Generator:
@@ -121,19 +149,29 @@ class Loader:
         """Gathers uint8 pixels where they lie, brings them to the device, makes floats there."""
         if self.device.type == "cpu" and not self.augmentation:
             return _pictures(rows, self._images, self._labels, *self.data.normalisation)
-        choices = self._choices(step) if self.augmentation else None
+        choices = self._choices(rows, step) if self.augmentation else None
         if choices:
-            pixels = cut_out(choices, rows, self._images, self._labels)
+            pixels = cut_out(choices, rows, self._images, self._labels, self._size)
         else:
             where = to_device(rows, self._images.device)
             pixels = tuple(part.index_select(0, where) for part in (self._images, self._labels))
         images, labels = (to_device(part, self.device) for part in pixels)
         return normalise(images, *self.data.normalisation, choices), labels.long()
 
-    def _choices(self, step: int) -> Choices:
-        size = tuple(self._images.shape[1:])
-        choices = draw(self.augmentation, self.batch_size, size, self._generator(step))
-        return choices[rank() :: world_size()]
+    def _choices(self, rows: torch.Tensor, step: int) -> Choices:
+        """Drawn for the whole global batch; those of this process's `rows`."""
+        count, generator = self.batch_size * self._pieces, self._generator(step)
+        share = slice(rank(), None, world_size())
+        choices = draw(self.augmentation, count, self._size, generator)[share]
+        if self.crop is None:
+            return choices
+        draws = torch.rand((count, crops.DRAWS), dtype=torch.float64, generator=generator)[share]
+        places = [
+            crops.place(self.data.store, row, self.crop, self.augmentation.hold, numbers)
+            for row, numbers in zip(rows.tolist(), draws.numpy(), strict=True)
+        ]
+        top, left = torch.tensor(places).unbind(dim=1)
+        return dataclasses.replace(choices, top=top, left=left)
 
 
 def _pictures(

@@ -15,7 +15,6 @@ from common import distributed, runs
 from common.config import TrainConfig
 from common.dataset.prepare import Data
 from common.devices import memory_format, pick_precision
-from common.errors import UserError
 from common.losses import build_loss, class_weights
 from common.machine import versions
 from common.metrics import baselines
@@ -47,9 +46,8 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
     if config.sync_bn and distributed.world_size() > 1:
         model = synchronise_batch_norms(model, device)
     average = copy.deepcopy(model).requires_grad_(False).eval()
-    counts = data.store.pixel_counts[data.rows("train")].sum(axis=0)
-    weights = class_weights(torch.from_numpy(counts)) if config.class_balance == "sqrt" else None
-    criterion = _loss(config.loss, weights).to(device)
+    weights = class_weights(train.pixel_counts()) if config.class_balance == "sqrt" else None
+    criterion = build_loss(config.loss, weights).to(device)
     optimiser = MuonAdamW(model, config)
 
     progress = Progress()
@@ -94,10 +92,3 @@ def _baselines(data: Data) -> dict[str, float]:
         "empty_kaggle": empty["kaggle_dice"],
         "one_class": everywhere["dice_positive"],
     }
-
-
-def _loss(name: str, weights: torch.Tensor | None) -> nn.Module:
-    try:
-        return build_loss(name, class_weights=weights)
-    except ValueError as error:
-        raise UserError(f"--loss {name}: {error}") from error

@@ -14,6 +14,8 @@ STILL = {
     "gain": 1.0,
     "offset": 0.0,
     "border": 0.0,
+    "top": 0,
+    "left": 0,
 }
 # Three images of 4x6 whose pixels are all different and not 0, so that black can be told.
 STORE = np.arange(1, 73, dtype=np.uint8).reshape(3, 4, 6)
@@ -23,10 +25,10 @@ def choices(**changes: float) -> Choices:
     return Choices(**{name: torch.tensor([value]) for name, value in (STILL | changes).items()})
 
 
-def cut(row: int = 1, **changes: float) -> np.ndarray:
+def cut(row: int = 1, size: tuple[int, int] = (4, 6), **changes: float) -> np.ndarray:
     """The picture cut out of STORE[row]; image and label come out alike from like stores."""
     store = torch.from_numpy(STORE)
-    image, label = cut_out(choices(**changes), torch.tensor([row]), store, store)
+    image, label = cut_out(choices(**changes), torch.tensor([row]), store, store, size)
     assert torch.equal(image, label)
     return image[0].numpy()
 
@@ -67,12 +69,25 @@ def test_a_border_blackens_image_and_label(border: float, black: list[int]) -> N
     np.testing.assert_array_equal(cut(border=border), expected)
 
 
+@pytest.mark.parametrize("row", [0, 1, 2])
+@pytest.mark.parametrize(("top", "left"), [(0, 0), (2, 3), (1, 2)])
+def test_crops_are_slices_mirrored_and_bordered_on_their_own(row: int, top: int, left: int) -> None:
+    place = {"row": row, "size": (2, 3), "top": top, "left": left}
+    expected = STORE[row][top : top + 2, left : left + 3]
+    np.testing.assert_array_equal(cut(**place), expected)
+    np.testing.assert_array_equal(cut(**place, flip_rows=True), expected[::-1])
+    np.testing.assert_array_equal(cut(**place, flip_columns=True), expected[:, ::-1])
+    bordered = expected.copy()
+    bordered[:, 0] = 0
+    np.testing.assert_array_equal(cut(**place, border=-1 / 3), bordered)
+
+
 def test_each_image_of_a_batch_follows_its_own_choices() -> None:
     flips = Choices(**{k: torch.tensor([v, v]) for k, v in STILL.items()} | {
         "flip_rows": torch.tensor([True, False]), "flip_columns": torch.tensor([False, True])
     })  # fmt: skip
     store = torch.from_numpy(STORE)
-    images, _ = cut_out(flips, torch.tensor([2, 0]), store, store)
+    images, _ = cut_out(flips, torch.tensor([2, 0]), store, store, (4, 6))
     np.testing.assert_array_equal(images[0].numpy(), STORE[2][::-1])
     np.testing.assert_array_equal(images[1].numpy(), STORE[0][:, ::-1])
 

@@ -69,8 +69,90 @@ def test_an_epoch_sees_no_image_twice_and_another_epoch_another_order(config: Co
     assert orders[0] != orders[1]
 
 
-def test_a_batch_can_be_made_again_from_the_middle(config: Config) -> None:
+def test_a_uniform_order_is_the_plain_permutation_of_seed_and_epoch(config: Config) -> None:
+    train, _, _ = build_loaders(replace(config, seed=5), Augmentation())
+    train.set_epoch(2)
+    seed = int(np.random.SeedSequence((5, 2, 0)).generate_state(1, np.uint64)[0] >> 1)
+    order = torch.randperm(len(train.rows), generator=torch.Generator().manual_seed(seed))
+    names = [train.data.store.names[row] for row in train.rows[order]]
+    assert train.batch_names(0) + train.batch_names(1) == names[:16]
+
+
+DRAWN = [{"sampling": "balanced"}, {"crop": "16x40"}, {"sampling": "balanced", "crop": "16x40"}]
+
+
+@pytest.mark.parametrize("options", DRAWN)
+def test_other_draws_keep_the_steps_and_leave_val_whole(config: Config, options: dict) -> None:
+    plain, _, _ = build_loaders(config, Augmentation())
+    train, val, _ = build_loaders(replace(config, **options), Augmentation())
+    batches = list(train)
+    assert len(batches) == len(train) == len(plain)
+    shape = (80, 1, 16, 40) if "crop" in options else (8, 1, 32, 200)  # the same area: 8 x 10
+    assert {images.shape for images, _ in batches} == {shape}
+    assert {targets.shape for _, targets in batches} == {(shape[0], *shape[2:])}
+    assert next(iter(val))[0].shape[1:] == (1, 32, 200)
+
+
+def test_balanced_draws_follow_repeat_factors_and_change_with_the_epoch(config: Config) -> None:
+    train, _, _ = build_loaders(replace(config, sampling="balanced"), Augmentation())
+    rows, drawn = train.rows.numpy(), []
+    for epoch in range(200):
+        train.set_epoch(epoch)
+        drawn.append(np.bincount(train._order().numpy(), minlength=60)[rows])
+    assert (np.sum(drawn, axis=1) == len(rows)).all()
+    assert len({tuple(counts) for counts in drawn}) > 100
+    shows = train.data.store.pixel_counts[rows, 1:] > 0
+    share = np.column_stack([~shows.any(axis=1), shows]).mean(axis=0)  # none is absent here
+    factor = np.maximum(1, np.sqrt(0.5 / share))
+    expected = [max(factor[1:][s]) if s.any() else factor[0] for s in shows]
+    expected = np.array(expected) / np.mean(expected)
+    assert expected.max() / expected.min() > 1.5
+    np.testing.assert_allclose(np.mean(drawn, axis=0), expected, atol=0.12)
+    whole = train.data.store.pixel_counts[rows]
+    np.testing.assert_allclose(train.pixel_counts(), expected @ whole, rtol=1e-6)
+
+
+def test_pixels_of_a_plain_training_are_those_of_its_images(config: Config) -> None:
     train, _, _ = build_loaders(config, Augmentation())
+    whole = train.data.store.pixel_counts[train.data.rows("train")].sum(axis=0)
+    np.testing.assert_array_equal(train.pixel_counts(), whole)
+
+
+def test_crops_hold_defects_more_often_and_their_pixels_are_counted(config: Config) -> None:
+    cropped = replace(config, crop="16x40", sampling="balanced")
+    still = Augmentation(flip=0, border=0)
+    train, _, _ = build_loaders(cropped, still)
+    never, _, _ = build_loaders(cropped, replace(still, hold=0))
+    drawn, shares = np.zeros(5), []
+    for loader in (train, never):
+        shares.append([])
+        for epoch in range(20):
+            loader.set_epoch(epoch)
+            for _, targets in loader:
+                shares[-1].append((targets > 0).any(dim=(1, 2)).float().mean().item())
+                if loader is train:
+                    drawn += np.bincount(targets.flatten(), minlength=5)
+    held, by_chance = np.mean(shares, axis=1)
+    assert held > by_chance + 0.1
+    counted = train.pixel_counts()
+    np.testing.assert_allclose(counted / counted.sum(), drawn / drawn.sum(), rtol=0.15)
+
+
+def test_a_crop_is_a_piece_of_its_strip(config: Config) -> None:
+    data = prepare(config)
+    place = torch.arange(32 * 200).reshape(32, 200) % 251  # prime: a pair of pixels tells its place
+    images = place.to(torch.uint8).expand(60, 32, 200).contiguous()
+    rows, cpu = data.rows("train"), torch.device("cpu")
+    light = Augmentation(flip=0, gain=0, offset=0, border=0)
+    loader = Loader(data, (images, images), rows, 8, cpu, 0, light, crop=(16, 40))
+    for grey in next(iter(loader))[1]:
+        corners = [(int(y), int(x)) for y, x in (place[:17, :161] == grey[0, 0]).nonzero()]
+        assert any(torch.equal(grey, place[y : y + 16, x : x + 40]) for y, x in corners)
+
+
+@pytest.mark.parametrize("options", [{}, *DRAWN])
+def test_a_batch_can_be_made_again_from_the_middle(config: Config, options: dict) -> None:
+    train, _, _ = build_loaders(replace(config, **options), Augmentation())
     train.set_epoch(3)
     whole = list(train)
     train.set_epoch(3, start_step=2)
@@ -93,20 +175,25 @@ def test_the_seed_changes_order_and_augmentation(config: Config) -> None:
     assert not torch.equal(batches[0], batches[2])
 
 
-def test_masks_move_with_their_images(config: Config) -> None:
+@pytest.mark.parametrize("crop", [None, (16, 40)])
+def test_masks_move_with_their_images(config: Config, crop: tuple[int, int] | None) -> None:
     """An image whose grey values are its own mask must still be so after flips and shifts."""
     data = prepare(config)
     maps = torch.from_numpy(np.array(data.store.labels))
     geometry = Augmentation(gain=0, offset=0)
-    loader = Loader(data, (maps, maps), data.rows("train"), 8, torch.device("cpu"), 0, geometry)
+    rows, cpu = data.rows("train"), torch.device("cpu")
+    loader = Loader(data, (maps, maps), rows, 8, cpu, 0, geometry, crop=crop)
     mean, std = data.normalisation
     for images, targets in loader:
         grey = ((images[:, 0] * std + mean) * 255).round().long()
         assert torch.equal(grey, targets)
 
 
-def test_shards_of_two_processes_make_up_the_whole(config: Config, monkeypatch) -> None:
-    train, val, _ = build_loaders(config, Augmentation())
+@pytest.mark.parametrize("options", [{}, *DRAWN])
+def test_shards_of_two_processes_make_up_the_whole(
+    config: Config, monkeypatch, options: dict
+) -> None:
+    train, val, _ = build_loaders(replace(config, **options), Augmentation())
     train.set_epoch(1)
     whole = [batch for batch, _ in train]
     seen, halves = [], []

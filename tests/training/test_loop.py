@@ -84,6 +84,12 @@ def test_limit_keeps_whole_groups_and_every_part(train, tmp_path: Path, dataset:
         (["--lr", "-1"], "--lr"),
         (["--loss", "focal"], "lovasz"),
         (["--precision", "fp8"], "precision"),
+        (["--sampling", "square"], "balanced"),
+        (["--crop", "64"], "--crop must be HxW"),
+        (["--crop", "40x200"], "--crop 40x200 is larger than the input, 32x200"),
+        (["--crop", "32x208"], "--crop 32x208 is larger than the input, 32x200"),
+        (["--crop", "32x100"], "--crop 32x100: both sides must be multiples of 8"),
+        (["--crop", "0x64"], "--crop 0x64: both sides must be multiples of 8"),
         (["--no-such-option", "1"], "no-such-option"),
         (["--data", "/no/such/folder"], "/no/such/folder"),
         (["--device", "tpu"], "--device"),
@@ -106,6 +112,14 @@ def test_bad_options_exit_with_2_and_say_why(
     assert words in captured.err + captured.out
     assert "Traceback" not in captured.err
     assert not out.exists()
+
+
+def test_a_loss_that_is_none_is_refused_before_any_image_is_read(
+    train, tmp_path: Path, capsys
+) -> None:
+    assert train("unet_64x400", "--store", tmp_path / "store", "--loss", "foo") == 2
+    assert "--loss: unknown loss 'foo': give one of ce, bce" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
 
 
 def test_a_used_folder_is_refused(train, trained_run: Path, capsys) -> None:

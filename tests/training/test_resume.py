@@ -15,6 +15,7 @@ import torch
 
 from common import runs
 from common.config import PROJECT
+from common.training.signals import StopRequest
 from modified_unet.train import Config, main
 from tests import tiny
 
@@ -48,6 +49,24 @@ def undisturbed(train, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     assert train("modified_unet", "--out", out, "--epochs", EPOCHS) == 0
     return out
+
+
+def test_draws_and_crops_go_on_where_they_were(train, tmp_path: Path, monkeypatch) -> None:
+    options = ("--sampling", "balanced", "--crop", "16x40", "--loss", "ce+focal_tversky")
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert train("modified_unet", "--out", whole, "--epochs", 2, *options) == 0
+
+    def stop_in_epoch_2(self: StopRequest, step: int, every: int) -> bool:
+        self.signum = signal.SIGTERM
+        return step == 12
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StopRequest, "agreed", stop_in_epoch_2)
+        assert train("modified_unet", "--out", cut, "--epochs", 2, *options) == 128 + signal.SIGTERM
+    progress = torch.load(cut / "last.pt", weights_only=True)["progress"]
+    assert (progress["epoch"], progress["step"]) == (1, 3)
+    assert main(["--resume", str(cut)]) == 0
+    assert_same_run(cut, whole)
 
 
 def kill_when(process: subprocess.Popen, happens, signum: int) -> None:
