@@ -8,7 +8,6 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from common import distributed, runs
