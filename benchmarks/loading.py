@@ -5,9 +5,10 @@
 (a) plain: a per-item dataset that, for every image, decodes the JPEG, walks over all rows of the
 CSV (pandas' iterrows) and fills the mask pixel by pixel. (b) good: a per-item dataset with an
 indexed CSV, OpenCV, vectorised masks and DataLoader workers. (c) ours: the pixel store and batches
-gathered from it, into the same tensors as (a) and (b); (d) is (c) with augmentation. Rounds are
-interleaved; in each, every loader goes over its images, of which the slow (a) has few, until half a
-second is over. --rows pads the CSV to the size of Severstal's with rows of images that are not
+gathered from it, into the same tensors as (a) and (b); (d) is (c) with augmentation. On a GPU
+(c) and (d) make batches ahead and (e) has the whole store in its memory. Rounds are interleaved; in
+each, every loader goes over its images, of which the slow (a) has few, until half a second is over.
+--rows pads the CSV to the size of Severstal's with rows of images that are not
 asked for, since (a) walks over all of them.
 """
 
@@ -29,11 +30,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from common import labels as labels_module
 from common.cli import run
+from common.comparison.timing import machine
 from common.dataset.augment import Augmentation
 from common.dataset.loader import Loader, as_tensors
 from common.dataset.prepare import Data, default_root
 from common.dataset.splits import make_split
 from common.dataset.store import open_store
+from common.devices import pick_device
 from common.files import publish_json
 from common.labels import Labels, fingerprint
 from common.progress import tqdm
@@ -58,6 +61,8 @@ class Config:
     """Images a batch."""
     workers: int = 2
     """DataLoader worker processes of (b), and torch threads of (c)."""
+    device: str = "cpu"
+    """cpu, cuda or cuda:N: where (c) and (d) deliver; on a GPU (e) has the store lie there."""
     rounds: int = 5
     """Interleaved rounds."""
     rows: int = 7_095
@@ -127,18 +132,24 @@ def measure(config: Config) -> dict:
     labels = labels_module.load(config.data or default_root())
     size = (config.height, config.width)
     data, build_seconds = open_data(labels, size, config.workers)
-    cpu = torch.device("cpu")
+    device, host = pick_device(config.device), torch.device("cpu")
     plain = Plain(labels, size, config.rows)
     loaders: dict[str, Iterable] = {
         "a: plain": per_item(plain, config.batch_size, limit=PLAIN_IMAGES),
         "b: good": per_item(Good(labels, size), config.batch_size, config.workers),
-        "c: ours": all_images(data, config.batch_size, cpu, None),
-        "d: ours, augmenting": all_images(data, config.batch_size, cpu, Augmentation()),
+        "c: ours": all_images(data, config.batch_size, device, None, home=host),
+        "d: ours, augmenting": all_images(
+            data, config.batch_size, device, Augmentation(), home=host
+        ),
     }
+    if device != host:
+        loaders["e: ours, augmenting, the store on the GPU"] = all_images(
+            data, config.batch_size, device, Augmentation(), home=device
+        )
     times: dict[str, list[float]] = {name: [] for name in loaders}
     for turn in tqdm(range(-1, config.rounds), "rounds", unit="round"):
         for name, loader in loaders.items():
-            seconds = _seconds_an_image(loader)
+            seconds = _seconds_an_image(loader, device)
             if turn >= 0:  # the first starts the workers and reads the files from the disk
                 times[name].append(seconds)
     seconds = {name: statistics.median(values) for name, values in times.items()}
@@ -152,6 +163,7 @@ def measure(config: Config) -> dict:
         for name, value in seconds.items()
     ]
     return {
+        "machine": machine(device),
         "data": str(labels.root),
         "images": len(labels.images),
         "size": list(size),
@@ -185,18 +197,24 @@ def per_item(
 
 
 def all_images(
-    data: Data, batch_size: int, device: torch.device, augmentation: Augmentation | None
+    data: Data,
+    batch_size: int,
+    device: torch.device,
+    augmentation: Augmentation | None,
+    home: torch.device,
 ) -> Loader:
-    """The package's loader, over all images of the data."""
+    """The package's loader, over all images of the data, whose pixels lie on `home`."""
     rows = np.arange(len(data.store.names))
-    return Loader(data, as_tensors(data.store, device), rows, batch_size, device, 0, augmentation)
+    return Loader(data, as_tensors(data.store, home), rows, batch_size, device, 0, augmentation)
 
 
-def _seconds_an_image(loader: Iterable) -> float:
+def _seconds_an_image(loader: Iterable, device: torch.device) -> float:
     """Passes until `SECONDS` are over: a single pass of ours takes but some milliseconds."""
     start, images = time.perf_counter(), 0
     while (elapsed := time.perf_counter() - start) < SECONDS:
         images += sum(len(batch) for batch, _ in loader)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
     return elapsed / images
 
 

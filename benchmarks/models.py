@@ -1,6 +1,6 @@
 """The networks side by side: size, depth, work, speed, memory, and how much faster the slim one is.
 
-    python -m benchmarks.models --threads 2 --json models.json
+    python -m benchmarks.models --threads 2 --out models.json
     python -m benchmarks.models --device cuda --precision bf16 --compile
 
 Weights are random, which changes no time. Networks are as in use: batch norms folded, channels
@@ -61,7 +61,7 @@ class Config:
     """bf16 runs the networks in mixed precision."""
     compile: bool = False
     """Compile the networks with torch.compile."""
-    json: Path | None = None
+    out: Path | None = None
     """JSON file for the figures."""
 
     def __post_init__(self) -> None:
@@ -115,8 +115,8 @@ def benchmark(config: Config) -> dict[str, Any]:
     show(figures)
     if device.type == "cpu" and cores < BUSY * config.threads:
         print(f"\nnot to be trusted: {config.threads} threads got only {cores:.1f} cores' time")
-    if config.json:
-        publish_json(config.json, figures)
+    if config.out:
+        publish_json(config.out, figures)
     return figures
 
 

@@ -202,7 +202,8 @@ class OurLoop:
         self.mixed = recipe.precision == "bf16"
         self.optimiser = MuonAdamW(self.model, recipe)
         data, _ = open_data(labels, size, config.threads)
-        self.batches = _forever(all_images(data, config.batch_size, device, Augmentation()))
+        loader = all_images(data, config.batch_size, device, Augmentation(), home=device)
+        self.batches = _forever(loader)
 
     def load(self) -> None:
         self.batch = next(self.batches)

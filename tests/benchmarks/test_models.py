@@ -32,7 +32,7 @@ def test_the_networks_are_counted_and_timed_side_by_side(monkeypatch, tmp_path, 
     sizes = {"unet_64x400": (16, 32), "unet_128x800": (16, 64), "modified_unet": (32, 32)}
     monkeypatch.setattr(models, "NETWORKS", tuple(sizes.items()))
     threads, out = torch.get_num_threads(), tmp_path / "models.json"
-    assert models.main(["--repeats", "2", "--threads", "1", "--json", str(out)]) == 0
+    assert models.main(["--repeats", "2", "--threads", "1", "--out", str(out)]) == 0
     torch.set_num_threads(threads)
     figures = json.loads(out.read_text())
     small, large, slim = figures["networks"]

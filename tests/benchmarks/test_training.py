@@ -14,12 +14,13 @@ from common import labels
 from modified_unet import dataloader
 
 SIZE = (32, 200)
+CPU = torch.device("cpu")
 
 
 def test_all_loaders_load_the_same_pixels(dataset: Path) -> None:
     data = labels.load(dataset)
     store, seconds = loading.open_data(data, SIZE, workers=1)
-    (ours,) = loading.all_images(store, 60, torch.device("cpu"), None)
+    (ours,) = loading.all_images(store, 60, CPU, None, home=CPU)
     mean, std = store.normalisation
     plain = loading.Plain(data, SIZE, rows=100)
     good = loading.Good(data, SIZE)
