@@ -75,9 +75,10 @@ def parse(config_type: type[Config], argv: Sequence[str] | None) -> Config | Non
     """The options as a `config_type`; None where `--help` was asked for, and has been printed.
 
     `--help` begins with the docstring of the module that `config_type` stands in.
-    A `config_type` with an attribute `given` gets there the names of the fields that `argv` names.
-    Raises UserError for options that are unknown, missing or refused by the dataclass, whose
-    `__post_init__` raises ValueError.
+    A `config_type` with an attribute `given` gets there the names of the fields that `argv` names;
+    its `shorthands` are options that stand for fields. Raises UserError for options that are
+    unknown, missing or given beside their shorthand, and for those that the dataclass refuses:
+    its `__post_init__` raises ValueError.
     """
     said = io.StringIO()
     try:
@@ -96,7 +97,7 @@ def parse(config_type: type[Config], argv: Sequence[str] | None) -> Config | Non
             return None
         raise UserError(f"these options cannot be used\n{said.getvalue().strip()}") from None
     if hasattr(config, "given"):
-        config.given = _named(config_type, sys.argv[1:] if argv is None else argv)
+        config.given = _named(config, sys.argv[1:] if argv is None else argv)
     return config
 
 
@@ -106,9 +107,17 @@ def _program() -> str:
     return f"python -m {module.name}" if module else f"python {sys.argv[0]}"
 
 
-def _named(config_type: type, argv: Sequence[str]) -> frozenset[str]:
-    """Fields whose option stands in `argv`: --batch-size 4, --batch_size=4, --compile, ..."""
+def _named(config: Config, argv: Sequence[str]) -> frozenset[str]:
+    """Fields whose option stands in `argv`: --batch-size 4, --batch_size=4, --no-compile, ..."""
     words = {word.partition("=")[0].removeprefix("--").replace("-", "_")
              for word in argv if word.startswith("--")}  # fmt: skip
-    names = {field.name for field in dataclasses.fields(config_type)}
-    return frozenset(name for name in names if name in words or f"no_{name}" in words)
+    names = {field.name for field in dataclasses.fields(config)}
+    named = {name for name in names if name in words or f"no_{name}" in words}
+    for short, stands_for in config.shorthands.items():
+        if short not in words:
+            continue
+        if named.intersection(stands_for):
+            options = " and ".join(f"--{name}" for name in stands_for)
+            raise UserError(f"--{short} stands for {options}: give the one or the others.")
+        named.update(stands_for)
+    return frozenset(named)

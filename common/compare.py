@@ -70,7 +70,7 @@ class Config:
     seed: int = 0
     """Seeds the bootstrap."""
     wandb: Literal["online", "offline", "disabled"] | None = None
-    """Weights & Biases mode. Default: online where an API key is set up, else offline."""
+    """Weights & Biases mode. Default: WANDB_MODE, else online with a login, else offline."""
 
     def __post_init__(self) -> None:
         for name, low in {"batch_size": 1, "repeats": 1, "resamples": 100, "seed": 0}.items():
@@ -156,7 +156,7 @@ def _compare(config: Config, command: str) -> Json:
         "differences_thresholded": results.differences(entries, replicates, "thresholded"),
         "against_nothing": results.against_nothing(entries, replicates, nothing),
     }
-    _write(whole, gallery(scored, labels, names), config, entered[0].options["wandb_group"])
+    _write(whole, gallery(scored, labels, names), config, entered[0].options)
     return whole
 
 
@@ -181,7 +181,7 @@ def _free(name: str, taken: set[str]) -> str:
     return next(candidate for candidate in chain([name], numbered) if candidate not in taken)
 
 
-def _write(whole: Json, shown: list[GalleryItem], config: Config, group: str) -> None:
+def _write(whole: Json, shown: list[GalleryItem], config: Config, options: Json) -> None:
     out = config.out
     table = report.table(whole)
     publish_json(out / "results.json", whole)
@@ -189,7 +189,8 @@ def _write(whole: Json, shown: list[GalleryItem], config: Config, group: str) ->
     publish(out / "results.md", report.markdown(whole))
     pictures = plots.save_all(whole, out / "plots")
     write_page(whole, shown, out / "index.html")
-    log_comparison(whole, table, pictures, shown, out, group, config.wandb)
+    project, group = options.get("wandb_project"), options.get("wandb_group")
+    log_comparison(whole, table, pictures, shown, out, project, group, config.wandb)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -25,6 +25,8 @@ class TrainConfig:
     """Name of the variant's package; written to config.json so that the model can be rebuilt."""
     given: ClassVar[frozenset[str] | None] = None
     """Options that the command line names, set by `common.cli.parse`: no option itself."""
+    shorthands: ClassVar[dict[str, tuple[str, ...]]] = {"size": ("height", "width")}
+    """Options of the command line that stand for others, which are what config.json keeps."""
 
     data: Path | None = None
     """Data set root (train_images/ and train.csv). Default: data/severstal, else data/synthetic."""
@@ -53,13 +55,17 @@ class TrainConfig:
     resume: str | None = None
     """Run directory to continue; 'auto': --out, else the newest unfinished run, else a new one."""
     wandb: Literal["online", "offline", "disabled"] | None = None
-    """Weights & Biases mode. Default: online where an API key is set up, else offline."""
-    wandb_group: str = "steel-defects"
-    """Group under which wandb shows runs that belong together."""
+    """Weights & Biases mode. Default: WANDB_MODE, else online with a login, else offline."""
+    wandb_project: str | None = None
+    """Project of the wandb run. Default: WANDB_PROJECT, else steel-defects."""
+    wandb_group: str | None = None
+    """Group of runs that belong together. Default: WANDB_RUN_GROUP, else steel-defects."""
     height: int = 256
     """Height of the network's input, in pixels."""
     width: int = 1600
     """Width of the network's input, in pixels."""
+    size: InitVar[str | None] = None
+    """HxW, such as 128x800: --height and --width in one."""
     crop: str | None = None
     """HxW: train on crops of the strips, as many as make up a strip's area for each of a batch."""
     sampling: Literal["uniform", "balanced"] = "uniform"
@@ -83,7 +89,9 @@ class TrainConfig:
     sync_bn: bool = False
     """Batch statistics over all devices instead of each device's own share."""
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, size: str | None) -> None:
+        if size is not None:
+            self.height, self.width = parse_size("--size", size)
         at_least = {
             "epochs": 1, "batch_size": 1, "height": 8, "width": 8, "base_channels": 1,
             "workers": 0, "seed": 0, "limit": 3,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,11 +26,17 @@ def pytest_runtest_setup() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> None:
+def _no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> Iterator[None]:
     """Tests behave alike on a machine with a wandb account and on one without."""
-    for name in ("WANDB_API_KEY", "WANDB_MODE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path_factory.getbasetemp() / "no-netrc"))
+    for name in os.environ:
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    nowhere = tmp_path_factory.getbasetemp() / "no-wandb"
+    monkeypatch.setenv("NETRC", str(nowhere / "netrc"))
+    monkeypatch.setenv("WANDB_CONFIG_DIR", str(nowhere))
+    yield
+    if "wandb" in sys.modules:  # it reads its environment once a process, and keeps a login
+        sys.modules["wandb"].teardown()
 
 
 @pytest.fixture(scope="session")

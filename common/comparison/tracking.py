@@ -13,7 +13,7 @@ import pandas as pd
 import wandb
 
 from common.comparison.page.page import GalleryItem
-from common.tracking import FAILURES, begin, class_labels, default_mode
+from common.tracking import begin, class_labels, guard
 
 OVERLAYS = 24  # images logged with switchable masks
 
@@ -24,29 +24,29 @@ def log_comparison(
     plots: Sequence[Path],
     gallery: Sequence[GalleryItem],
     folder: Path,
-    group: str,
+    project: str | None,
+    group: str | None,
     mode: str | None,
 ) -> None:
-    """Logs a finished comparison under `group`.
+    """Logs a finished comparison.
 
-    table: a row a variant. plots: PNGs. folder: where an offline run is kept, in wandb/.
-    mode: online, offline, disabled; None is as in a training.
+    table: a row a variant. plots: PNGs. folder: where an offline run is kept, in wandb/. project,
+    group: as options of the runs name them. mode: online, offline, disabled. None is as in a
+    training.
     """
-    mode = mode or default_mode()
-    if mode == "disabled":
-        return
     labels = class_labels(results["data"]["class_titles"])
     config = {key: results[key] for key in ("data", "machine", "command")}
-    try:
-        with begin(mode, folder, group=group, job_type="compare", config=config) as run:
+    with guard("the comparison is not tracked"):
+        run = begin(mode, folder, project, group, "compare", config=config)
+        if run is None:
+            return
+        with run:
             run.log({"comparison": wandb.Table(dataframe=table)})
             run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
             run.log({"predictions": [_overlay(item, labels) for item in gallery[:OVERLAYS]]})
             for variant in results["variants"]:
                 for metric, score in variant["scores"].items():
                     run.summary[f"{variant['name']}/{metric}"] = score["value"]
-    except FAILURES as error:
-        print(f"wandb failed; the comparison is not tracked: {error}")
 
 
 def _overlay(item: GalleryItem, labels: dict[int, str]) -> wandb.Image:

@@ -75,8 +75,6 @@ def closing(training: Training) -> None:
             say(f"class {title} does not occur in the val part: nothing is known of it")
         elif dice == 0:
             say(f"class {title} is never found on the val part (Dice 0)")
-    say(
-        f"run directory: {folder}\n"
-        f"next: python -m common.compare {folder} --out report\n"
-        f"      wandb leet {folder}/wandb   (dashboard in the terminal)"
-    )
+    say(f"run directory: {folder}\nnext: python -m common.compare {folder} --out report")
+    if (folder / "wandb").is_dir():
+        say(f"      wandb leet {folder}/wandb   (dashboard in the terminal)")

@@ -91,7 +91,7 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
     progress.step, progress.loss_sum = 0, 0.0
     if distributed.is_main():
         record.record(training, row, improved)
-    training.tracker.log_epoch(row)
+    training.tracker.log_epoch(row, progress.history[progress.best_epoch])
     console.epoch(row, config.epochs, improved, training.data.labels.class_titles)
 
 

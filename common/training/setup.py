@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import secrets
 from importlib import import_module
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from common.devices import memory_format, pick_precision
 from common.losses import build_loss, class_weights
 from common.machine import versions
 from common.metrics import baselines
-from common.tracking import Tracker
+from common.tracking import Tracker, new_run_id
 from common.training import console, record
 from common.training.state import Progress, Training
 from common.training.step import MuonAdamW
@@ -52,7 +51,7 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
     progress = Progress()
     if resumed and (folder / "last.pt").exists():
         progress = record.restore(folder / "last.pt", device, model, average, optimiser)
-    run_id = runs.load(folder).wandb_id if resumed else distributed.from_main(secrets.token_hex(4))
+    run_id = runs.load(folder).wandb_id if resumed else distributed.from_main(new_run_id())
 
     network = torch.compile(model) if config.compile else model
     if distributed.world_size() > 1:
@@ -72,7 +71,8 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
         else:
             record.open_folder(config, folder, data, details, run_id)
             claim = runs.claim(folder)
-    tracker = Tracker(config, folder, run_id, details)
+    parameters = sum(p.numel() for p in model.parameters())
+    tracker = Tracker(config, folder, run_id, parameters, details)
     training = Training(
         config, folder, device, data, train, val, model, network, average, criterion, optimiser,
         progress, tracker, floor, claim,
