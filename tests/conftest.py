@@ -28,7 +28,7 @@ def pytest_runtest_setup() -> None:
 @pytest.fixture(autouse=True)
 def _no_wandb_account(monkeypatch: pytest.MonkeyPatch, tmp_path_factory) -> Iterator[None]:
     """Tests behave alike on a machine with a wandb account and on one without."""
-    for name in os.environ:
+    for name in list(os.environ):
         if name.startswith("WANDB_"):
             monkeypatch.delenv(name)
     nowhere = tmp_path_factory.getbasetemp() / "no-wandb"

@@ -27,7 +27,15 @@ def comparison(tmp_path_factory):
     results = report_example.results()
     folder = tmp_path_factory.mktemp("report")
     pictures = plots.save_all(results, folder / "plots")
-    return results, report.table(results), pictures, report_example.gallery(2), folder, "my group"
+    return (
+        results,
+        report.table(results),
+        pictures,
+        report_example.gallery(2),
+        folder,
+        "mine",
+        "ours",
+    )
 
 
 def test_wandb_gets_table_plots_overlays_and_figures(comparison, monkeypatch):
@@ -35,7 +43,7 @@ def test_wandb_gets_table_plots_overlays_and_figures(comparison, monkeypatch):
     monkeypatch.setattr(wandb, "init", lambda **kwargs: arguments.update(kwargs) or fake)
     log_comparison(*comparison, mode=None)
     results, table, pictures, gallery, *_ = comparison
-    assert arguments["group"] == "my group"
+    assert (arguments["project"], arguments["group"]) == ("mine", "ours")
     assert arguments["job_type"] == "compare"
     assert arguments["mode"] == "offline"  # there is no key
     assert fake.logged["comparison"].columns == list(table.columns)
@@ -62,6 +70,7 @@ def test_a_failing_wandb_is_said_and_passed_over(comparison, monkeypatch, capsys
     fake = FakeRun()
     fake.log = fails
     monkeypatch.setattr(wandb, "init", fails if where == "init" else lambda **_: fake)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     log_comparison(*comparison, mode="online")
     assert "unreachable" in capsys.readouterr().out
 
