@@ -97,7 +97,7 @@ def parse(config_type: type[Config], argv: Sequence[str] | None) -> Config | Non
             return None
         raise UserError(f"these options cannot be used\n{said.getvalue().strip()}") from None
     if hasattr(config, "given"):
-        config.given = _named(config, sys.argv[1:] if argv is None else argv)
+        config.given = _named(config_type, sys.argv[1:] if argv is None else argv)
     return config
 
 
@@ -107,13 +107,13 @@ def _program() -> str:
     return f"python -m {module.name}" if module else f"python {sys.argv[0]}"
 
 
-def _named(config: Config, argv: Sequence[str]) -> frozenset[str]:
+def _named(config_type: type, argv: Sequence[str]) -> frozenset[str]:
     """Fields whose option stands in `argv`: --batch-size 4, --batch_size=4, --no-compile, ..."""
     words = {word.partition("=")[0].removeprefix("--").replace("-", "_")
              for word in argv if word.startswith("--")}  # fmt: skip
-    names = {field.name for field in dataclasses.fields(config)}
+    names = {field.name for field in dataclasses.fields(config_type)}
     named = {name for name in names if name in words or f"no_{name}" in words}
-    for short, stands_for in config.shorthands.items():
+    for short, stands_for in getattr(config_type, "shorthands", {}).items():
         if short not in words:
             continue
         if named.intersection(stands_for):

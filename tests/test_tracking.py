@@ -168,6 +168,7 @@ def test_without_a_server_the_run_is_recorded_offline(
     assert "wandb: online (logged in to http://127.0.0.1:9)" in said
     assert f"wandb sync {out}/wandb/offline-run-*" in said
     assert "off for the rest" not in said
+    wandb.teardown()  # waits for its service, which writes the file
     (record,) = out.glob("wandb/offline-run-*/*.wandb")
     run_id = json.loads((out / "config.json").read_text())["wandb_id"]
     assert record.name == f"run-{run_id}.wandb"
