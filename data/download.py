@@ -2,8 +2,8 @@
 
     python -m data.download
 
-The competition's data may not be passed on, so everyone fetches it: about 1.7 GB. An interrupted
-download goes on where it was. The folder is filled with links to kagglehub's cache (copies on
+The competition's data may not be passed on, so everyone fetches it: about 1.7 GB. A notebook on
+Kaggle has it already, and that is looked for first. An interrupted download goes on where it was. The folder is filled with links to kagglehub's cache (copies on
 another disk), train.csv last: until then it is no data set.
 """
 
@@ -24,6 +24,8 @@ from common.progress import tqdm
 COMPETITION = "severstal-steel-defect-detection"
 URL = f"https://www.kaggle.com/competitions/{COMPETITION}"
 IMAGES = 12_568
+KAGGLE = Path("/kaggle/input")  # of a notebook there
+MOUNTED = (KAGGLE / COMPETITION, KAGGLE / "competitions" / COMPETITION)
 
 STEPS = f"""\
 1. Sign in at https://www.kaggle.com (an account is free) and accept the rules of the competition:
@@ -51,9 +53,9 @@ def download(out: Path) -> bool:
     if (out / "train.csv").exists():
         _check_count(len(labels.load(out).images), out)
         return False
-    source = _fetch()
+    source = next((folder for folder in MOUNTED if (folder / "train.csv").exists()), None)
     try:
-        _place(source, out)
+        _place(source or _fetch(), out)
     except OSError as error:
         raise UserError(
             f"cannot write {out}: {error.strerror or error}\nMend this and run again; what was "

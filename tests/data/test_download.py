@@ -52,6 +52,15 @@ def test_images_and_table_arrive(cache: Path, tmp_path: Path, capsys) -> None:
     assert "already holds" in capsys.readouterr().out
 
 
+def test_a_notebook_on_kaggle_takes_what_is_mounted(cache, tmp_path, monkeypatch) -> None:
+    mounted = cache.rename(tmp_path / "input")
+    monkeypatch.setattr(download, "MOUNTED", (tmp_path / "nothing", mounted))
+    fails(monkeypatch, ConnectionError("nobody is asked"))
+    out = tmp_path / "severstal"
+    assert run(out) == 0
+    assert load(out).images == ("a.jpg", "b.jpg", "c.jpg")
+
+
 @pytest.mark.parametrize(
     ("error", "said"),
     [
