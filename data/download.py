@@ -3,8 +3,9 @@
     python -m data.download
 
 The competition's data may not be passed on, so everyone fetches it: about 1.7 GB. A notebook on
-Kaggle has it already, and that is looked for first. An interrupted download goes on where it was. The folder is filled with links to kagglehub's cache (copies on
-another disk), train.csv last: until then it is no data set.
+Kaggle has it already, and that is looked for first. An interrupted download goes on where it was.
+The folder is filled with links to kagglehub's cache (copies on another disk), train.csv last:
+until then it is no data set.
 """
 
 from __future__ import annotations
