@@ -47,8 +47,7 @@ class Config:
     out: Path
     """Folder of the new data set; must not exist yet."""
     classes: tuple[str, ...] = ()
-    """The categories in the order of their classes, so that several files are numbered alike.
-    Default: in the order of their ids."""
+    """The categories in the order of their classes. Default: in the order of their ids."""
 
 
 @dataclass

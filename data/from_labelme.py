@@ -60,8 +60,7 @@ class Config:
     images: Path | None = None
     """Folder of the images that they name. Default: the same."""
     classes: tuple[str, ...] = ()
-    """The labels in the order of their classes, so that several folders are numbered alike.
-    Default: in alphabetical order."""
+    """The labels in the order of their classes. Default: in alphabetical order."""
     missing_is_clean: bool = False
     """Take an image without a JSON file as one without defects."""
 

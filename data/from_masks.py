@@ -6,8 +6,9 @@
 
 The label map of photographs/x.jpg is annotations/x.png, of the same size: 0 is background, any
 other value the class, of grey and of palette images alike. Classes are numbered from 1 without
-gaps; --map says what values or colours mean, --classes how many classes there are where some may
-be missing. The data set holds copies of the images and train.csv, and is there whole or not at all.
+gaps; --map says what values or colours mean (once it names a class, others are refused), --classes
+how many classes there are where some may be missing. The data set holds copies of the images and
+train.csv, and is there whole or not at all.
 """
 
 from __future__ import annotations
@@ -44,9 +45,7 @@ class Config:
     out: Path
     """Folder of the new data set; must not exist yet."""
     map: dict[str, int] = field(default_factory=dict)
-    """Pairs of a value or colour in the label maps and its class: --map 255 1 128 2, or
-    --map '#fa3253' 1. 0 and black are background. Once a class is named, other values are
-    refused."""
+    """Values or colours in the label maps, each with its class: 255 1 128 2, or '#fa3253' 1."""
     labelmap: Path | None = None
     """Colours, classes and their names from CVAT's labelmap.txt."""
     keep: bool = False
@@ -56,8 +55,7 @@ class Config:
     classes: int | None = None
     """How many classes there are. Default: the largest one, and then each must occur."""
     suffix: str = ""
-    """How label maps end behind the image's name: _mask, _mask.png, .bmp. Default: PNG, TIFF
-    or BMP under the image's own name."""
+    """How label maps end behind the image's name: _mask, .bmp. Default: .png, .tif or .bmp."""
     missing_is_clean: bool = False
     """Take an image without a label map as one without defects."""
 
