@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from torch.nn import functional as F
 from common.blocks import fuse
 from common.resize import resize_image
 from common.runs import Run
+
+BAND = 1 << 23  # pixels whose logits are held at once
 
 
 class Segmenter:
@@ -54,6 +56,31 @@ class Segmenter:
 def at_size(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Softmax over classes of logits (N, C, h, w) brought to (N, C, *size)."""
     return upsample(logits, size).softmax(1)
+
+
+def upsampled_bands(
+    logits: torch.Tensor, size: tuple[int, int]
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """`upsample` of logits (1, C, h, w) by bands of rows: (rows, logits (1, C, rows, W)) each.
+
+    An image of BAND pixels or fewer is one band; of a larger one only a band is held at a time.
+    """
+    height, width = size
+    step = max(1, BAND // width)
+    if step >= height or logits.shape[-2:] == size:
+        yield slice(0, height), upsample(logits, size)
+        return
+    rows = torch.arange(height, dtype=torch.float64, device=logits.device)
+    source = ((rows + 0.5) * logits.shape[2] / height - 0.5).clamp(0, logits.shape[2] - 1)
+    above = source.long()
+    for start in range(0, height, step):
+        own = slice(start, min(start + step, height))
+        first, last = int(above[own.start]), min(int(above[own.stop - 1]) + 1, logits.shape[2] - 1)
+        wide = upsample(logits[:, :, first : last + 1], (last + 1 - first, width))
+        upper = above[own] - first
+        lower = (upper + 1).clamp(max=last - first)
+        share = (source[own] - above[own]).to(logits.dtype)[:, None]
+        yield own, torch.lerp(wide[:, :, upper], wide[:, :, lower], share)
 
 
 def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

@@ -26,14 +26,14 @@ import tyro
 from common import cli, overlay, rle, runs
 from common import thresholds as thresholds_module
 from common.dataset import drift
-from common.dataset.images import find_images, refuse_doubles
+from common.dataset.images import any_large, find_images, refuse_doubles
 from common.dataset.stream import ahead, batches
 from common.deployment.findings import Findings
 from common.deployment.submission import submission
 from common.devices import pick_device
 from common.errors import UserError
 from common.files import publish
-from common.inference import Segmenter, upsample
+from common.inference import Segmenter, upsampled_bands
 from common.labels import read_image
 from common.machine import cores
 from common.progress import tqdm
@@ -108,14 +108,15 @@ def predict(config: Config) -> int:
             ThreadPoolExecutor(cores()) as pool,
             tqdm(total=len(paths), unit="image") as bar,
         ):
-            depth = 2 * config.batch_size
+            one_by_one = any_large(paths)
+            batch_size, depth = (1, 0) if one_by_one else (config.batch_size, 2 * config.batch_size)
             read = ahead(partial(_read, size=record.size), paths, pool, depth)
             photos = _without_errors(read, unread, bar)
             segmented = segment(
                 segmenter,
                 photos,
                 thresholds,
-                config.batch_size,
+                batch_size,
                 FLIPS if config.flip_tta else ((),),
             )
             finish = partial(_finish, thresholds=thresholds, config=config)
@@ -159,12 +160,21 @@ def segment(
         pixels = segmenter.preprocess([photo.resized for photo in batch])
         logits = sum(segmenter.logits(pixels.flip(dims)).flip(dims) for dims in flips) / len(flips)
         for photo, own in zip(batch, logits.split(1), strict=True):
-            label_map, drawn = decide_logits(upsample(own, photo.image.shape), thresholds)
-            yield (
-                photo,
-                label_map[0].numpy(force=True),
-                None if drawn is None else drawn[0].numpy(force=True),
-            )
+            yield photo, *_decided(own, photo.image.shape, thresholds)
+
+
+def _decided(
+    logits: torch.Tensor, size: tuple[int, int], thresholds: Thresholds | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`decide_logits` of one image's logits brought to `size`, both results as (H, W)."""
+    label_map, drawn = np.empty(size, np.uint8), None
+    for rows, band in upsampled_bands(logits, size):
+        classes, probability = decide_logits(band, thresholds)
+        label_map[rows] = classes[0].numpy(force=True)
+        if probability is not None:
+            drawn = np.empty(size, np.float32) if drawn is None else drawn
+            drawn[rows] = probability[0].numpy(force=True)
+    return label_map, drawn
 
 
 def _check_folders(config: Config, paths: Sequence[Path]) -> None:
@@ -212,8 +222,7 @@ def _finish(
         overlay.save(config.overlays / name, overlay.draw(photo.image, label_map))
     if config.masks:
         publish(config.masks / name, cv2.imencode(".png", label_map)[1].tobytes())
-    present = np.unique(label_map[label_map > 0]).tolist()
-    return photo, label_map, {k: rle.encode(label_map == k) for k in present}
+    return photo, label_map, rle.encode_classes(label_map)
 
 
 def _rule(thresholds: Thresholds | None, config: Config, titles: Sequence[str]) -> str:

@@ -20,6 +20,7 @@ from common.files import publish_json
 
 FILE = "thresholds.json"
 WINDOW = (3, 3)  # pixels of the image's own size that a peak is smoothed over
+BAND = 1 << 22  # pixels whose peaks are looked for at once
 
 
 @dataclass(frozen=True)
@@ -178,14 +179,20 @@ def components(mask: np.ndarray, probability: np.ndarray | None) -> Components:
     area = stats[:, cv2.CC_STAT_AREA]
     if probability is None:
         return Components(parts, area, np.empty(0, np.float32))
-    # Sums over the window; beyond the border nothing is drawn.
-    drawn, pixels = (
-        cv2.blur(values, WINDOW, borderType=cv2.BORDER_CONSTANT)
-        for values in (probability * mask, mask.astype(np.float32))
-    )
-    inside = mask > 0
     peak = np.zeros(count, np.float32)
-    np.maximum.at(peak, parts[inside], drawn[inside] / pixels[inside])
+    height, width = mask.shape
+    step, margin = max(1, BAND // width), WINDOW[1] // 2
+    for top in range(0, height, step):  # a band at a time: floats cost more than the mask
+        bottom = min(top + step, height)
+        wide = slice(max(top - margin, 0), min(bottom + margin, height))
+        own = slice(top - wide.start, bottom - wide.start)
+        # Means over the window; beyond the border nothing is drawn.
+        drawn, pixels = (
+            cv2.blur(values, WINDOW, borderType=cv2.BORDER_CONSTANT)[own]
+            for values in (probability[wide] * mask[wide], mask[wide].astype(np.float32))
+        )
+        inside = mask[top:bottom] > 0
+        np.maximum.at(peak, parts[top:bottom][inside], drawn[inside] / pixels[inside])
     return Components(parts, area, peak)
 
 

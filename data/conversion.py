@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from common.dataset.images import LARGE
 from common.errors import UserError
 from common.files import publish
 from common.labels import COLUMNS, EXTENSIONS, class_titles
@@ -25,7 +26,6 @@ from common.machine import cores
 from common.progress import tqdm
 
 SHOWN = 10
-LARGE = 1 << 25  # pixels; from here on one image at a time
 _large = threading.Lock()
 
 Item, Result = TypeVar("Item"), TypeVar("Result")

@@ -25,10 +25,11 @@ import tyro
 
 from common import rle
 from common.cli import run
+from common.dataset.images import opened
 from common.errors import UserError
 from common.labels import read_image
 from data.conversion import SHOWN, Annotation, check_target, closing, gather, room_for, write
-from data.label_maps import Key, classify, make_key, opened, read_labelmap
+from data.label_maps import Key, classify, make_key, read_labelmap
 from data.pairing import pair_up
 
 MANY = 32  # more classes than this are mostly the grey edges of smoothed masks

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,6 @@ from PIL import Image
 
 from common.errors import UserError
 
-Image.MAX_IMAGE_PIXELS = 1 << 29  # an error comes at twice that, as OpenCV's does for images
 BAND = 1 << 22  # pixels looked at together
 VALUES, COLOURS = 1 << 16, 1 << 24
 WITH_ALPHA = {"LA", "PA", "RGBA"}
@@ -104,19 +102,6 @@ def read_labelmap(path: Path) -> tuple[dict[str, int], dict[int, str]]:
     if not names:
         raise UserError(f"{path} names no label.")
     return meant, names
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """The picture, of which only the header is read yet.
-
-    Raises UserError, also out of the block, where it cannot be read.
-    """
-    try:
-        with Image.open(path) as picture:
-            yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def classify(path: Path, picture: Image.Image, key: Key) -> tuple[np.ndarray, Counter[int]]:

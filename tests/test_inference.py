@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common import runs
-from common.inference import Segmenter, at_size, upsample
+from common import inference, runs
+from common.inference import Segmenter, at_size, upsample, upsampled_bands
 from tests import tiny
 
 
@@ -65,6 +65,19 @@ def test_upsampling_keeps_what_has_the_size_and_interpolates_between_pixel_centr
     assert at_size(torch.tensor([0.0, np.log(3)]).view(1, 2, 1, 1), (1, 1)).flatten().tolist() == (
         pytest.approx([0.25, 0.75])
     )
+
+
+@pytest.mark.parametrize("size", [(64, 90), (31, 50), (9, 17), (5, 3), (7, 11)])
+@pytest.mark.parametrize("band", [1, 100, 10_000])
+def test_bands_are_the_whole_in_parts(size, band, monkeypatch):
+    """Sizes above and below that of the logits, and bands of one row, of several, of all."""
+    monkeypatch.setattr(inference, "BAND", band)
+    logits = torch.randn(1, 3, 7, 11, generator=torch.Generator().manual_seed(0))
+    whole, found = upsample(logits, size), torch.full((1, 3, *size), torch.nan)
+    for rows, part in upsampled_bands(logits, size):
+        assert part.shape[2] * size[1] <= max(band, size[1]) or size == (7, 11)
+        found[:, :, rows] = part
+    assert torch.allclose(found, whole, atol=1e-5)
 
 
 def test_bf16_gives_nearly_the_same_logits(run, segmenter):

@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from common import labels, predict, rle, runs
+from common import inference, labels, predict, rle, runs, thresholds
 from common.dataset import images
+from common.dataset.stream import batches
 from common.thresholds import Thresholds, decide, drawn_probability, keep
 from tests import tiny
 
@@ -103,6 +104,25 @@ def test_thresholds_and_least_areas_of_the_run_are_used(run, photos, tmp_path, c
     plain = cv2.imread(str(tmp_path / "b" / "a.png"), cv2.IMREAD_UNCHANGED)
     assert same(plain, probabilities(run, photos / "a.jpg").argmax(1)[0].numpy())
     assert not same(plain, maps["a"])
+
+
+def test_large_images_go_through_one_by_one_in_bands(run, photos, tmp_path, monkeypatch):
+    THRESHOLDS.save(run)
+    _, whole = call(run, photos, out=tmp_path / "out.csv")
+    seen = []
+
+    def watched(photos, size):
+        seen.append(size)
+        return batches(photos, size)
+
+    monkeypatch.setattr(predict, "batches", watched)
+    monkeypatch.setattr(images, "LARGE", 64 * 320)
+    for module in (inference, thresholds):
+        monkeypatch.setattr(module, "BAND", 1000)
+    _, parts = call(run, photos, out=tmp_path / "parts" / "out.csv")
+    assert seen == [1]
+    for stem, label_map in whole.items():
+        assert same(parts[stem], label_map)
 
 
 @pytest.mark.parametrize("form", ["new", "old"])
@@ -252,7 +272,7 @@ def test_an_earlier_table_stays_whole_until_the_new_one_is(run, photos, tmp_path
     out = tmp_path / "tables" / "out.csv"
     out.parent.mkdir()
     out.write_text("earlier")
-    encode, calls = rle.encode, []
+    encode, calls = rle.encode_classes, []
 
     def breaks(mask):
         calls.append(mask)
@@ -260,7 +280,7 @@ def test_an_earlier_table_stays_whole_until_the_new_one_is(run, photos, tmp_path
             raise OSError(28, "No space left on device", "disk")
         return encode(mask)
 
-    monkeypatch.setattr(rle, "encode", breaks)
+    monkeypatch.setattr(rle, "encode_classes", breaks)
     assert call(run, photos, out=out)[0] == 2
     assert out.read_text() == "earlier"
     assert [p.name for p in out.parent.iterdir() if p.is_file()] == ["out.csv"]

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from common import thresholds as thresholds_module
 from common.errors import UserError
 from common.thresholds import (
     FILE,
@@ -113,9 +114,11 @@ def smoothed(values, mask):
     return result
 
 
-@given(st.integers(0, 2**32 - 1))
-@settings(max_examples=40, deadline=None)
-def test_components_without_a_peak_go(seed):
+@pytest.mark.parametrize("band", [1, 50, 1000])
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_components_without_a_peak_go(band, seed):
+    """Also where the image is gone through by bands of one row, of three, of all."""
     generator = np.random.default_rng(seed)
     probabilities = generator.dirichlet((0.6, 0.5, 0.5), (10, 14)).astype(np.float32)
     probabilities = probabilities.transpose(2, 0, 1)
@@ -130,7 +133,9 @@ def test_components_without_a_peak_go(seed):
             if inside.sum() < area or peaks[inside].max() < peak:
                 expected[inside] = 0
     drawn = drawn_probability(label_map, probabilities)
-    assert (keep(label_map, drawn, thresholds) == expected).all()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(thresholds_module, "BAND", band)
+        assert (keep(label_map, drawn, thresholds) == expected).all()
 
 
 @pytest.mark.parametrize(

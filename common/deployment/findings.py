@@ -26,15 +26,14 @@ class Findings:
 
     def add(self, label_map: np.ndarray) -> None:
         """Counts one label map (H, W) uint8."""
-        pixels = np.bincount(label_map.ravel())
-        present = (np.flatnonzero(pixels[1:]) + 1).tolist()
-        for k in present:
-            components, _ = cv2.connectedComponents((label_map == k).astype(np.uint8))
+        present = cv2.calcHist([label_map], [0], None, [256], [0, 256]).ravel()[1:] > 0
+        for k in (np.flatnonzero(present) + 1).tolist():
+            mask = (label_map == k).astype(np.uint8)
             self.class_images[k] += 1
-            self.class_defects[k] += components - 1  # the first is everything else
-            self.class_pixels[k] += int(pixels[k])
+            self.class_defects[k] += cv2.connectedComponents(mask)[0] - 1  # one is everything else
+            self.class_pixels[k] += cv2.countNonZero(mask)
         self.images += 1
-        self.flagged += bool(present)
+        self.flagged += bool(present.any())
         self.pixels += label_map.size
 
     def table(self, titles: Sequence[str]) -> str:
