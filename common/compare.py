@@ -29,7 +29,7 @@ from common import labels as labels_module
 from common.cli import run
 from common.comparison import plots, report, results, timing
 from common.comparison.bootstrap import draw_trainings, replicate
-from common.comparison.entrants import check_data, load_runs, test_part, variants
+from common.comparison.entrants import check_data, load_runs, networks, test_part, variants
 from common.comparison.evaluate import Contestant, evaluate
 from common.comparison.glossary import describe
 from common.comparison.page.page import GalleryItem, write_page
@@ -125,6 +125,14 @@ def _compare(config: Config, command: str) -> Json:
         entry, drawn = results.variant(one, resample, shares)
         entries.append(entry)
         replicates.append(drawn)
+    segmenters = [one.contestants[0].segmenter for one in scored]
+    shapes = [
+        [tuple(weight.shape) for weight in segmenter.network.state_dict().values()]
+        for segmenter in segmenters
+    ]
+    named = networks([segmenter.run for segmenter in segmenters], shapes)
+    for entry, name in zip(entries, named, strict=True):
+        entry["network"] = name
     nothing = results.baseline(tallies[0], resample)
     sizes = results.sizes(tallies[0])
     common_size = tallies[0].size == (sizes[0]["height"], sizes[0]["width"])

@@ -13,6 +13,7 @@ the draws cannot show has no interval: NaN.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from statistics import NormalDist
 
 import numpy as np
 
@@ -78,16 +79,22 @@ def over_trainings(values: np.ndarray, shares: np.ndarray) -> np.ndarray:
     return np.where(shares > 0, values * shares, 0).sum(axis=1)
 
 
-def interval(replicates: np.ndarray, confidence: float = CONFIDENCE) -> tuple[float, float]:
+def interval(replicates: np.ndarray, comparisons: int = 1) -> tuple[float, float]:
     """Percentile interval of replicates (B,), undefined ones (NaN) left out.
 
     (NaN, NaN) where more than MOST_UNDEFINED are: a class that few groups show is missing from many
     resamples, and those that are left hardly differ.
+
+    comparisons: among how many this is one. More than one widens it, so that all of them hold
+    together with CONFIDENCE (Bonferroni). Their tails are too thin to be read off some thousand
+    resamples: each end moves away from the median as that of a normal distribution would.
     """
     undefined = np.isnan(replicates)
     if undefined.mean() > MOST_UNDEFINED:
         return float("nan"), float("nan")
     defined = replicates[~undefined]
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, (tail, 1 - tail))
-    return float(low), float(high)
+    tail = (1 - CONFIDENCE) / 2
+    low, middle, high = np.quantile(defined, (tail, 0.5, 1 - tail))
+    quantile = NormalDist().inv_cdf
+    wider = quantile(tail / comparisons) / quantile(tail)
+    return float(middle + wider * (low - middle)), float(middle + wider * (high - middle))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ _NOT_RECIPE = {
     "compile", "data", "device", "out", "resume", "seed", "split", "store", "wandb", "wandb_group",
     "workers",
 }  # fmt: skip
+_SIZE = {"height", "width"}
+_FITTED = {"batch_size", "crop", "epochs", "lr"}  # options that a size may ask for
+Recipe = dict[str, Any]
 
 
 def load_runs(paths: Sequence[Path]) -> list[Run]:
@@ -85,7 +88,7 @@ def variants(entered: Sequence[Run]) -> dict[str, list[int]]:
     result = {}
     for run, positions in zip(firsts, by_recipe.values(), strict=True):
         namesakes = [other for other in firsts if _name(other) == _name(run)]
-        name = _name(run) + _difference(run, namesakes)
+        name = _name(run) + _difference(_recipe(run), map(_recipe, namesakes))
         if len({entered[i].options["seed"] for i in positions}) == len(positions):
             result[name] = positions
         else:
@@ -93,18 +96,42 @@ def variants(entered: Sequence[Run]) -> dict[str, list[int]]:
     return result
 
 
+def networks(entered: Sequence[Run], shapes: Sequence[list[tuple[int, ...]]]) -> list[str]:
+    """What to call each run's network: one name where only the size tells runs apart.
+
+    entered: a run a variant. shapes: those of each run's weights, which decide what is one network,
+    whatever its variants are called. Options that differ, but for those that a size asks for, make
+    it two.
+    """
+    for passed_over in (_SIZE | _FITTED, _SIZE):
+        recipes = [
+            {key: value for key, value in _recipe(run).items() if key not in passed_over}
+            for run in entered
+        ]
+        keys = [repr(key) for key in zip(shapes, recipes, strict=True)]
+        if len({(key, run.size) for key, run in zip(keys, entered, strict=True)}) == len(keys):
+            break  # else what was passed over tells runs of one size apart
+    names = []
+    for key, recipe in zip(keys, recipes, strict=True):
+        called = [run.variant for run, other in zip(entered, keys, strict=True) if other == key]
+        rivals = [
+            other for run, other in zip(entered, recipes, strict=True) if run.variant in called
+        ]
+        names.append(" and ".join(dict.fromkeys(called)) + _difference(recipe, rivals))
+    return names
+
+
 def _name(run: Run) -> str:
     size = f"{run.size[0]}x{run.size[1]}"
     return run.variant if size in run.variant else f"{run.variant} {size}"
 
 
-def _difference(run: Run, namesakes: Sequence[Run]) -> str:
-    """The options by which a run stands apart from others of its name, in brackets."""
-    recipes = [_recipe(other) for other in namesakes]
-    own = _recipe(run)
-    differing = [key for key in own if any(recipe.get(key) != own[key] for recipe in recipes)]
+def _difference(own: Recipe, namesakes: Iterable[Recipe]) -> str:
+    """The options by which a recipe stands apart from others of its name, in brackets."""
+    others = list(namesakes)
+    differing = [key for key in own if any(other.get(key) != own[key] for other in others)]
     return f" ({', '.join(f'{key} {own[key]}' for key in differing)})" if differing else ""
 
 
-def _recipe(run: Run) -> dict[str, Any]:
+def _recipe(run: Run) -> Recipe:
     return {key: value for key, value in run.options.items() if key not in _NOT_RECIPE}

@@ -96,6 +96,18 @@ def describe(classes: Sequence[str]) -> dict[str, dict[str, Any]]:
     return {**overall, "false_alarms_per_clean_image": alarms, **by_class, **reference}
 
 
+def widened(results: dict[str, Any]) -> str:
+    """Says that the intervals of differences are corrected, where there are several of them."""
+    count = len(results["variants"])
+    pairs = count * (count - 1) // 2
+    if pairs < 2:
+        return ""
+    return (
+        f"Each figure compares {pairs} pairs: the intervals of their differences are widened so "
+        "that, with 95 % confidence, all of them hold together (Bonferroni). "
+    )
+
+
 def said_once(results: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What to call each metric of the results, and its entry; all classes share the first one's."""
     for metric, about in results["metrics"].items():

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from common.comparison.bootstrap import LEAST_GROUPS, MOST_UNDEFINED
-from common.comparison.glossary import said_once
+from common.comparison.glossary import said_once, widened
 from common.comparison.page.text import versions
 from common.comparison.tally import FOUND
 
@@ -18,6 +18,7 @@ ELSEWHERE = (
     "iou_mean_with_background", "empty_accuracy", "reference_accuracy", "reference_iou",
     "reference_dice",
 )  # fmt: skip
+ABOUT = ("name", "variant", "network", "seeds", "height", "width", "training_seconds")
 COSTS = ("parameters", "conv_layers", "gflop", "peak_memory_mb")
 
 
@@ -29,7 +30,7 @@ def table(results: Json) -> pd.DataFrame:
     """
     rows = [{"name": "empty prediction", **results["baseline"]}]
     for variant in results["variants"]:
-        row = {key: variant[key] for key in ("name", "variant", "seeds", "height", "width", *COSTS)}
+        row = {key: variant[key] for key in (*ABOUT, *COSTS)}
         fewest = min(variant["epochs"], key=lambda epochs: epochs["done"])
         row |= {f"epochs_{key}": value for key, value in fewest.items()}
         row |= {f"latency_{key}": value for key, value in variant["latency"].items()}
@@ -119,7 +120,7 @@ def markdown(results: Json) -> str:
         "the best batch size; MiB: peak memory at batch 1; GFLOP: a multiply-add counts as two."
         + (f" Timed on images of {_size(data['sizes'][0])}." if len(data["sizes"]) > 1 else ""),
         "## Differences",
-        "Each pixel given its most probable class.",
+        f"Each pixel given its most probable class. {widened(results)}".strip(),
         _differences(results, "differences"),
         "## By class",
         _by_class(results, "scores"),

@@ -66,6 +66,7 @@ def variant(
         "variant": first.variant,
         "runs": [str(run.path) for run in scored.runs],
         "seeds": len(scored.runs),
+        "training_seconds": _number(np.mean([_seconds(run) for run in scored.runs])),
         "versions": [run.versions for run in scored.runs],
         "epochs": [_epochs(run) for run in scored.runs],
         "height": first.size[0],
@@ -86,14 +87,15 @@ def differences(
 ) -> list[Json]:
     """Every metric's difference a - b between every two variants, with its paired interval.
 
-    It holds where the interval excludes 0; what has no interval is left out. decision: "scores"
-    or "thresholded".
+    The interval is corrected for the number of such pairs; a difference holds where it excludes 0,
+    and is left out where it has none. decision: "scores" or "thresholded".
     """
     measured = [
         (entry["name"], _values(entry[decision]), drawn[decision])
         for entry, drawn in zip(entries, replicates, strict=True)
     ]
-    return [found for a, b in combinations(measured, 2) for found in _differences(a, b)]
+    pairs = list(combinations(measured, 2))
+    return [found for a, b in pairs for found in _differences(a, b, len(pairs))]
 
 
 def against_nothing(
@@ -104,7 +106,9 @@ def against_nothing(
     return [
         found
         for entry, drawn in zip(entries, replicates, strict=True)
-        for found in _differences((entry["name"], _values(entry["scores"]), drawn["scores"]), b)
+        for found in _differences(
+            (entry["name"], _values(entry["scores"]), drawn["scores"]), b, len(entries)
+        )
     ]
 
 
@@ -129,10 +133,10 @@ def _values(scores: dict[str, Json]) -> dict[str, float | None]:
     return {metric: score["value"] for metric, score in scores.items()}
 
 
-def _differences(a: Measured, b: Measured) -> Iterator[Json]:
+def _differences(a: Measured, b: Measured, comparisons: int) -> Iterator[Json]:
     (name_a, values_a, drawn_a), (name_b, values_b, drawn_b) = a, b
     for metric, replicates in drawn_a.items():
-        low, high = interval(replicates - drawn_b[metric])
+        low, high = interval(replicates - drawn_b[metric], comparisons)
         if None in (values_a[metric], values_b[metric]) or math.isnan(low):
             continue
         yield {
@@ -220,6 +224,10 @@ def _curves(run: Run) -> Json:
 
 def _epochs(run: Run) -> Json:
     return {"done": len(run.metrics()), "planned": run.options["epochs"]}
+
+
+def _seconds(run: Run) -> float:
+    return run.metrics()["epoch_seconds"].sum(skipna=False)
 
 
 def _number(value: float) -> float | None:

@@ -88,6 +88,19 @@ def test_few_undefined_replicates_are_left_out_and_many_leave_no_interval():
     assert np.isnan(interval(np.array([np.nan, np.nan]))).all()
 
 
+def test_one_of_several_comparisons_has_the_interval_of_its_share_of_the_risk():
+    drawn = np.random.default_rng(0).normal(3, 2, 400_000)
+    for comparisons in (1, 6, 45):
+        z = scipy.stats.norm.ppf(1 - 0.025 / comparisons)
+        expected = (3 - 2 * z, 3 + 2 * z)
+        assert interval(drawn, comparisons) == pytest.approx(expected, abs=0.03)
+    low, high = interval(np.exp(drawn / 4), 6)  # skewed as the interval is that it widens
+    alone, middle = interval(np.exp(drawn / 4)), np.exp(3 / 4)
+    assert (high - middle) / (middle - low) == pytest.approx(
+        (alone[1] - middle) / (middle - alone[0]), rel=0.01
+    )
+
+
 def test_a_class_that_one_group_shows_has_no_interval():
     shown = np.arange(20) == 3
     share = replicate(

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from common.comparison.entrants import check_data, load_runs, test_part, variants
+from common.comparison.entrants import check_data, load_runs, networks, test_part, variants
 from common.errors import UserError
 from common.labels import Labels
 from common.runs import Run
@@ -51,6 +51,37 @@ def test_one_recipe_and_seed_trained_twice_is_compared_with_itself():
         "unet_64x400 (runs/new)": [1],
         "unet_64x400 32x400": [2],
     }
+
+
+SMALL, LARGE = [(8, 1, 3, 3), (8,)], [(16, 1, 3, 3), (16,)]
+
+
+def test_a_network_is_what_has_weights_of_one_shape_whatever_its_size():
+    runs = [
+        a_run("a"),
+        a_run("b", "modified_unet", height=64),
+        a_run("c", "unet_128x800", height=128, width=800, epochs=2, lr=0.1),
+        a_run("d", "modified_unet", height=256),
+    ]
+    unet = "unet_64x400 and unet_128x800"
+    assert networks(runs, [LARGE, SMALL, LARGE, SMALL]) == [
+        unet, "modified_unet", unet, "modified_unet",
+    ]  # fmt: skip
+    assert networks(runs[:1] + runs[2:3], [LARGE, SMALL]) == ["unet_64x400", "unet_128x800"]
+
+
+def test_recipes_that_differ_by_more_than_a_size_are_two_networks():
+    recipes = [("ce", 64, 5), ("ce", 128, 5), ("dice", 64, 5), ("dice", 128, 9)]
+    runs = [a_run(str(i), loss=k, height=h, epochs=e) for i, (k, h, e) in enumerate(recipes)]
+    two = ["unet_64x400 (loss ce)"] * 2 + ["unet_64x400 (loss dice)"] * 2
+    assert networks(runs, [SMALL] * 4) == two
+
+
+def test_epochs_tell_networks_apart_only_where_a_size_is_there_twice():
+    runs = [a_run("a"), a_run("b", height=128, epochs=9), a_run("c", epochs=9)]
+    assert networks(runs[:2], [SMALL] * 2) == ["unet_64x400"] * 2
+    few, many = "unet_64x400 (epochs 5)", "unet_64x400 (epochs 9)"
+    assert networks(runs, [SMALL] * 3) == [few, many, many]
 
 
 def test_only_images_that_all_runs_test_on_count():

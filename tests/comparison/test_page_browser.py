@@ -153,7 +153,8 @@ def test_columns_and_thresholds_are_chosen_by_buttons(visit: Callable) -> None:
     before = cell.inner_text()
     page.get_by_role("button", name="Validation thresholds").click()
     assert cell.inner_text() != before
-    expected = report_example.results()["variants"][0]["thresholded"]["iou_class_1"]["value"]
+    expected = report_example.results()["variants"][0]["thresholded"]
+    expected = expected["iou_mean_with_background"]["value"]
     assert f"{expected:.3f}" in cell.inner_text()
 
 
@@ -176,7 +177,7 @@ def test_charts_have_tips_and_can_highlight_one_variant(visit: Callable) -> None
     page = visit()
     page.locator(".chart .bar").first.hover()
     assert note_of(page).startswith(f"{BEST}, class 1: 0.5")
-    assert page.locator(".chart:visible").count() == 6
+    assert page.locator(".chart:visible").count() == 10
     page.locator(".legend button").nth(1).click()
     opacity = "element => getComputedStyle(element).opacity"
     faded, kept = (page.locator(f".chart .bar.v{i}").first for i in (0, 1))
@@ -352,7 +353,7 @@ def test_the_keyboard_reaches_the_answer_and_shows_where_it_is(visit: Callable) 
 def test_without_scripts_and_on_paper_the_answer_is_there(visit: Callable) -> None:
     page = visit(java_script_enabled=False)
     assert page.locator(".verdict:visible").count() == 1
-    assert page.locator(".chart svg:visible").count() == 6
+    assert page.locator(".chart svg:visible").count() == 10
     page.emulate_media(media="print")
     assert not page.locator("#theme").is_visible()
     assert not page.locator("#filters").is_visible()

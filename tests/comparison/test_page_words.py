@@ -80,6 +80,9 @@ def duel(
                 "name": name,
                 "scores": {"m": {"value": value[name], "low": value[name] - 0.1, "high": 0.9}},
                 "latency": {"median_ms": latency},
+                "network": name,
+                "height": 64,
+                "width": 400,
                 "seeds": trainings,
             }
             for name, latency, trainings in zip("ab", latencies, seeds, strict=True)
@@ -163,6 +166,28 @@ def test_whether_predicting_nothing_is_beaten_is_a_paired_question(
     results["against_nothing"][0] |= {"difference": difference, "holds": holds}
     warning = f"Predicting nothing at all scores {baseline:.3f}: no variant is shown to do better."
     assert told(results, "m").endswith(warning) == warned
+
+
+def test_the_answer_says_what_a_step_in_resolution_brings() -> None:
+    results = report_example.results()
+    (entry,) = (
+        e for e in results["differences"]
+        if e["metric"] == METRIC and (e["a"], e["b"]) == (BEST, SLOW)
+    )  # fmt: skip
+    entry |= {"difference": 0.031, "low": 0.012, "high": 0.049, "holds": True}
+    sentence = "the network of unet_128x800 and unet_64x400: from 64×400 to 128×800 "
+    assert f"{sentence}+0.031 [0.012, 0.049] at 4.2 times the latency." in told(results)
+    entry |= {"low": -0.002, "holds": False}
+    results["variants"][0]["latency"] = None
+    assert f"{sentence}nothing that is shown (+0.031 [−0.002, 0.049])." in told(results)
+    entry["difference"] = None  # not measured
+    assert "What resolution brings" not in told(results)
+
+
+def test_where_every_network_has_one_size_resolution_is_not_spoken_of() -> None:
+    results = report_example.results()
+    results["variants"][0]["network"] = "another"
+    assert "What resolution brings" not in told(results)
 
 
 def test_one_variant_alone_and_an_undefined_score_have_an_answer() -> None:

@@ -14,6 +14,7 @@ from common.comparison.page import charts, svg
 from tests import report_example
 
 NAMES = {"quality_latency", "learning_curves", "per_class", "size_recall", "calibration"}
+BY_SIZE = {"quality_resolution", "quality_training", "quality_gflop", "recall_resolution"}
 SVG = "{http://www.w3.org/2000/svg}"
 
 
@@ -30,9 +31,9 @@ def seen(png: bytes) -> np.ndarray:
 
 def test_every_plot_is_a_picture_and_a_vector_drawing(folder):
     assert {path.name for path in folder.iterdir()} == {
-        f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")
+        f"{name}.{kind}" for name in NAMES | BY_SIZE for kind in ("png", "svg")
     }
-    for name in NAMES:
+    for name in NAMES | BY_SIZE:
         root = ET.parse(folder / f"{name}.svg").getroot()
         picture = cv2.imread(str(folder / f"{name}.png"))
         size = [plots.SCALE * int(root.get(side)) for side in ("height", "width")]
@@ -40,7 +41,7 @@ def test_every_plot_is_a_picture_and_a_vector_drawing(folder):
         assert picture.std() > 10
 
 
-@pytest.mark.parametrize("name", sorted(NAMES))
+@pytest.mark.parametrize("name", sorted(NAMES | BY_SIZE))
 def test_every_variant_is_named_in_the_drawing(folder, name):
     texts = {text.text for text in ET.parse(folder / f"{name}.svg").iter(f"{SVG}text")}
     assert texts >= {variant["name"] for variant in report_example.results()["variants"]}
@@ -136,9 +137,54 @@ def test_undefined_figures_leave_a_gap(tmp_path):
     assert ">Dice, mean over classes<" not in (tmp_path / "quality_latency.svg").read_text()
 
 
+def test_what_is_drawn_by_size_needs_a_network_at_two_sizes(tmp_path):
+    results = report_example.results()
+    del results["variants"][0]
+    plots.save_all(results, tmp_path)
+    assert {path.stem for path in tmp_path.iterdir()} == NAMES
+
+
+def points_of(name: str, folder) -> list[list[float]]:
+    """Every drawn line's points, x and y in the drawing's units."""
+    paths = ET.parse(folder / f"{name}.svg").findall(f".//{SVG}path[@class]")
+    lines = [path.get("d") for path in paths if "series" in path.get("class")]
+    return [[float(number) for number in re.findall(r"[\d.]+", line)] for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("name", "costs"),
+    [
+        ("quality_latency", (281, 1192)),
+        ("quality_resolution", (64 * 400, 128 * 800)),
+        ("quality_training", (40 * 31.8, 40 * 176)),
+        ("quality_gflop", (31.8, 176)),
+    ],
+)
+def test_a_line_runs_from_a_networks_small_size_to_its_large_one(folder, name, costs):
+    (x1, y1, x2, y2), second = points_of(name, folder)
+    large, small, other = report_example.results()["variants"]
+    levels = [v["scores"]["dice_mean"][k] for v in (small, large, other) for k in ("low", "high")]
+    y = svg.fitted(levels, svg.BOTTOM, svg.TOP)
+    assert y1 == y(small["scores"]["dice_mean"]["value"]) > y2
+    assert y2 == y(large["scores"]["dice_mean"]["value"])
+    # On a logarithmic axis a distance is a ratio; all three variants share the axis.
+    cost = {"latency": 28.6, "resolution": 256 * 1600, "training": 144, "gflop": 3.6}
+    x = svg.fitted([*costs, cost[name.removeprefix("quality_")]], svg.LEFT + 6, svg.RIGHT, log=True)
+    assert [x1, x2] == [x(costs[0]), x(costs[1])]
+    assert second[::2] == [x1, x2]
+
+
+def test_recall_by_resolution_is_that_of_the_smallest_defects(folder):
+    ((_, y1, _, y2),) = points_of("recall_resolution", folder)
+    entries = [variant["size_recall"][0] for variant in report_example.results()["variants"]]
+    levels = [entry[key] for entry in entries for key in ("recall", "low", "high")]
+    y = svg.fitted(levels, svg.BOTTOM, svg.TOP)
+    assert [y1, y2] == [y(entries[1]["recall"]), y(entries[0]["recall"])]
+
+
 def test_results_without_timing_or_curves_lack_those_files(tmp_path):
     results = report_example.results()
     for variant in results["variants"]:
         variant |= {"latency": None, "curves": [], "calibration": None}
     plots.save_all(results, tmp_path)
-    assert {path.stem for path in tmp_path.iterdir()} == {"per_class", "size_recall"}
+    assert {path.stem for path in tmp_path.iterdir()} == {"per_class", "size_recall"} | BY_SIZE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from markupsafe import Markup
@@ -102,6 +103,20 @@ def difference(
     return None
 
 
+def one_network(results: dict) -> list[list[int]]:
+    """Variants that are one network at several sizes, by index, each list from small to large."""
+    lines: dict[str, list[int]] = {}
+    for index, variant in enumerate(results["variants"]):
+        lines.setdefault(variant["network"], []).append(index)
+
+    def size(index: int) -> tuple[int, int]:
+        variant = results["variants"][index]
+        return variant["height"] * variant["width"], variant["height"]
+
+    several = [line for line in lines.values() if len(set(map(size, line))) > 1]
+    return [sorted(line, key=size) for line in several]
+
+
 def answer(results: dict, metric: str) -> Answer:
     """The ranking by `metric` and what it says. Numbers that are not finite must be None."""
     about = results["metrics"][metric]
@@ -110,7 +125,11 @@ def answer(results: dict, metric: str) -> Answer:
     if rows[0].value is None:
         sentences = [Markup("{} is not defined on these test images.").format(about["title"])]
     else:
-        sentences = _sentences(rows, about) + _against_nothing(results, metric, baseline)
+        sentences = [
+            *_sentences(rows, about),
+            *_steps(results, metric),
+            *_against_nothing(results, metric, baseline),
+        ]
     return Answer(metric, about["title"], about["better"], rows, baseline, sentences)
 
 
@@ -216,6 +235,29 @@ def _speed(best: Row, others: list[Row], about: dict, bold: dict[int, Markup]) -
 def _pace(row: Row, best: Row) -> str:
     faster = times(best.latency / row.latency)
     return f"{amount(row.latency)} ms an image, {faster} times as fast as {best.name}"
+
+
+def _steps(results: dict, metric: str) -> list[Markup]:
+    """What each step in resolution brings, a sentence a network that is there at several sizes."""
+    found = []
+    for line in one_network(results):
+        variants = [results["variants"][index] for index in line]
+        steps = [step for pair in pairwise(variants) if (step := _step(results, *pair, metric))]
+        if steps:
+            sentence = Markup("What resolution brings the network of {}: {}.")
+            found.append(sentence.format(variants[0]["network"], "; ".join(steps)))
+    return found
+
+
+def _step(results: dict, small: dict, large: dict, metric: str) -> str | None:
+    gain = difference(results, large["name"], small["name"], metric)
+    if gain is None:
+        return None
+    sizes = " to ".join(f"{v['height']}×{v['width']}" for v in (small, large))
+    before, after = ((v.get("latency") or {}).get("median_ms") for v in (small, large))
+    pace = f" at {times(after / before)} times the latency" if before and after else ""
+    shown = gain.text if gain.holds else f"nothing that is shown ({gain.text})"
+    return f"from {sizes} {shown}{pace}"
 
 
 def _against_nothing(results: dict, metric: str, baseline: float | None) -> list[Markup]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from common.comparison.page import svg
-from common.comparison.page.answer import judged_by
-from common.comparison.page.svg import BOTTOM, LEFT, RIGHT, TOP, Scale
-from common.comparison.page.text import amount, area, count, interval, score
+from common.comparison.page import svg, tradeoffs
+from common.comparison.page.lines import Point, joined, told
+from common.comparison.page.svg import BOTTOM, LEFT, RIGHT, TOP, Figure, Scale
+from common.comparison.page.text import count, interval, score, size_range
 from common.overlay import colour as class_colour
 
 FAMILIES = (
@@ -20,29 +19,10 @@ FAMILIES = (
 SHARE = Scale(0, 1, BOTTOM, TOP)
 
 
-@dataclass(frozen=True)
-class Figure:
-    """A chart, or several of which the page shows one: panels are (value, label, SVG).
-
-    file: name, without its ending, of the file that holds the first `in_file` panels. switch names
-    the page's choice that picks the panel. header and rows are the chart as a table, None in a cell
-    without a figure; empty where the page's main table has the numbers.
-    """
-
-    file: str
-    title: str
-    note: str
-    switch: str
-    panels: list[tuple[str, str, Markup]]
-    in_file: int = 1
-    header: list[str] = field(default_factory=list)
-    rows: list[list[str | None]] = field(default_factory=list)
-
-
 def figures(results: dict) -> list[Figure]:
     """All charts that have something to show. Numbers that are not finite must be None."""
     made = [
-        trade_off(results),
+        *tradeoffs.figures(results),
         classes(results),
         size_recall(results),
         calibration(results),
@@ -50,66 +30,6 @@ def figures(results: dict) -> list[Figure]:
         curves(results, "Validation Dice", ("val_dice_mean",)),
     ]
     return [figure for figure in made if figure.panels]
-
-
-def trade_off(results: dict) -> Figure:
-    """Quality against latency, one panel a metric."""
-    panels = []
-    for metric in judged_by(results):
-        points = []
-        for index, variant in enumerate(results["variants"]):
-            latency = (variant.get("latency") or {}).get("median_ms")
-            given = variant["scores"].get(metric) or {}
-            if latency and given.get("value") is not None:
-                points.append((index, variant, latency, given))
-        if points:
-            title = results["metrics"][metric]["title"]
-            panels.append((metric, title, _trade_off(results, metric, points)))
-    note = (
-        "Further left is faster, on a logarithmic axis. Vertical bars: 95 % intervals; horizontal "
-        "bars: spread of the timing. Dashed: what predicting nothing scores, where it is in range."
-    )
-    return Figure("quality_latency", "Quality against latency", note, "judge", panels, in_file=2)
-
-
-def _trade_off(results: dict, metric: str, points: list) -> Markup:
-    about, nothing = results["metrics"][metric], results["baseline"].get(metric)
-    title = about["title"]
-    y_title = f"{title}, lower is better" if about["better"] == "lower" else title
-    x = svg.fitted([p[2] for p in points], LEFT + 6, RIGHT, log=True)
-    levels = [v for *_, s in points for v in (s["value"], s["low"], s["high"]) if v is not None]
-    y = svg.fitted(levels, BOTTOM, TOP)
-    parts = [svg.axes(x, y, f"ms an image, {results['machine']['device']}", y_title)]
-    if nothing is not None and y.low <= nothing <= y.high:
-        parts.append(svg.line(LEFT, y(nothing), RIGHT, y(nothing), "baseline"))
-    labels = []
-    for index, variant, latency, given in points:
-        at, level = x(latency), y(given["value"])
-        spread = [variant["latency"].get(side) for side in ("low_ms", "high_ms")]
-        if all(spread):
-            ends = [min(max(x(side), LEFT), RIGHT) for side in spread]
-            parts.append(svg.line(ends[0], level, ends[1], level, f"whisker {svg.colour(index)}"))
-        parts.append(svg.whisker(at, y, given["low"], given["high"], svg.colour(index)))
-        tip = (
-            f"{variant['name']}: {score(given['value'])} "
-            f"{interval(given['low'], given['high'])}, {amount(latency)} ms"
-        )
-        parts.append(svg.marker(index, at, level, tip, 6))
-        labels.append((level, at, index, variant["name"]))
-    return svg.chart(parts + _direct_labels(labels), f"{title} against latency")
-
-
-def _direct_labels(labels: list[tuple[float, float, int, str]]) -> list[Markup]:
-    """Names beside their points, moved apart where they would meet."""
-    parts, free = [], {"start": float("-inf"), "end": float("-inf")}
-    for level, at, index, name in sorted(labels):
-        side = "start" if at < (LEFT + RIGHT) / 2 else "end"
-        height = max(level - 9, free[side] + 15)
-        free[side] = height
-        offset = 11 if side == "start" else -11
-        look = f"direct {side} {svg.colour(index)}"
-        parts.append(svg.text(at + offset, height, _short(name, 24), look))
-    return parts
 
 
 def classes(results: dict) -> Figure:
@@ -172,9 +92,12 @@ def size_recall(results: dict) -> Figure:
         panels.append(("all" if k is None else str(k), name, _size_recall(series, name)))
         for _, variant, entries in series:
             rows += [
-                [variant["name"], name, _range(e), count(e["count"]), *_with_interval(e, "recall")]
+                [
+                    variant["name"], name, size_range(e), count(e["count"]),
+                    *_with_interval(e, "recall"),
+                ]
                 for e in entries
-            ]
+            ]  # fmt: skip
     note = (
         "Share of the defects that were found, by their area in native pixels. Lines: 95 % "
         "intervals. n: defects in the truth."
@@ -187,32 +110,28 @@ def size_recall(results: dict) -> Figure:
 
 def _size_recall(series: list, name: str) -> Markup:
     bins = max((entries for *_, entries in series), key=len)
-    room = (RIGHT - LEFT) / max(len(bins), 1)
-    slots = {(e["low_px"], e["high_px"]): LEFT + room * (i + 0.5) for i, e in enumerate(bins)}
+    slots = {entry["low_px"]: slot for slot, entry in enumerate(bins)}
+    x = Scale(-0.5, len(bins) - 0.5, LEFT, RIGHT)
     parts = [svg.axes(None, SHARE, "", "recall, by defect area in px")]
-    for entry in bins:
-        at = slots[entry["low_px"], entry["high_px"]]
+    for slot, entry in enumerate(bins):
         parts += [
-            svg.text(at, BOTTOM + 17, _range(entry), "tick middle"),
-            svg.text(at, BOTTOM + 32, f"n {count(entry['count'])}", "tick faint middle"),
+            svg.text(x(slot), BOTTOM + 17, size_range(entry), "tick middle"),
+            svg.text(x(slot), BOTTOM + 32, f"n {count(entry['count'])}", "tick faint middle"),
         ]
-    step = min(12, room / (len(series) + 1))
-    for index, variant, entries in series:
-        shift = (index - (len(series) - 1) / 2) * step
-        points, marks = [], []
-        for e in entries:
-            at = slots.get((e["low_px"], e["high_px"]))
-            if at is None or e["recall"] is None:
-                points.append(None)
-                continue
-            points.append((at + shift, SHARE(e["recall"])))
-            tip = (
-                f"{variant['name']}, {_range(e)} px: {score(e['recall'])} "
-                f"{interval(e['low'], e['high'])} of {count(e['count'])}"
+    step = min(12 * len(bins) / (RIGHT - LEFT), 1 / (len(series) + 1))
+    for number, (index, variant, entries) in enumerate(series):
+        shift = (number - (len(series) - 1) / 2) * step
+        points = [
+            None
+            if e["recall"] is None
+            else told(
+                index, f"{variant['name']}, {size_range(e)} px", slots[e["low_px"]] + shift, e,
+                "recall",
             )
-            marks.append(svg.whisker(at + shift, SHARE, e["low"], e["high"], svg.colour(index)))
-            marks.append(svg.marker(index, *points[-1], tip, 4.5))
-        parts += [svg.path(points, f"series thin {svg.colour(index)}"), *marks]
+            for e in entries
+            if e["low_px"] in slots
+        ]  # fmt: skip
+        parts += joined(points, x, SHARE, 4.5)
     return svg.chart(parts, f"Recall by defect size, {name.lower()}")
 
 
@@ -220,21 +139,17 @@ def calibration(results: dict) -> Figure:
     """How often a defect is there, against how probable the network said it was."""
     x = Scale(0, 1, LEFT, RIGHT)
     diagonal = svg.path([(LEFT, BOTTOM), (RIGHT, TOP)], "baseline", "as probable as it is frequent")
-    parts = [
-        svg.axes(x, SHARE, "predicted probability", "observed frequency"),
-        diagonal,
-    ]
+    parts = [svg.axes(x, SHARE, "predicted probability", "observed frequency"), diagonal]
     rows = []
     for index, variant in enumerate(results["variants"]):
-        bins = variant.get("calibration") or []
-        bins = [b for b in bins if b["probability"] is not None and b["frequency"] is not None]
-        points = [(x(b["probability"]), SHARE(b["frequency"])) for b in bins]
-        parts.append(svg.path(points, f"series {svg.colour(index)}"))
-        for b, point in zip(bins, points, strict=True):
-            numbers = [score(b["probability"]), score(b["frequency"]), count(b["pixels"])]
-            tip = "{}: predicted {}, observed {} ({} pixels)".format(variant["name"], *numbers)
-            parts.append(svg.marker(index, *point, tip, 4))
-            rows.append([variant["name"], *numbers])
+        points = []
+        for b in variant.get("calibration") or []:
+            if b["probability"] is not None and b["frequency"] is not None:
+                numbers = [score(b["probability"]), score(b["frequency"]), count(b["pixels"])]
+                tip = "{}: predicted {}, observed {} ({} pixels)".format(variant["name"], *numbers)
+                points.append(Point(index, b["probability"], b["frequency"], tip))
+                rows.append([variant["name"], *numbers])
+        parts += joined(points, x, SHARE, 4, "series")
     drawn = svg.chart(parts, "Calibration")
     header = ["Variant", "Predicted probability", "Observed frequency", "Pixels"]
     note = (
@@ -284,17 +199,6 @@ def _titles(results: dict) -> dict[int, str]:
     data = results["data"]
     titles = zip(data["classes"], data["class_titles"], strict=True)
     return {k: f"class {title}" for k, title in titles}
-
-
-def _short(name: str, most: int) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
-
-
-def _range(entry: dict) -> str:
-    """The size bin in pixels: "100–1k", "25k and more"."""
-    if entry["high_px"] is None:
-        return f"{area(entry['low_px'])}+"
-    return f"{area(entry['low_px'])}–{area(entry['high_px'])}"
 
 
 def _with_interval(entry: dict, key: str) -> list[str | None]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from common.comparison.glossary import said_once
+from common.comparison.glossary import said_once, widened
 from common.comparison.page import answer as page_answer
 from common.comparison.page import charts as page_charts
 from common.comparison.page import svg
@@ -54,6 +54,7 @@ def write_page(results: dict, gallery: list[GalleryItem], path: Path) -> None:
         },
         baseline={column.key: page_table.baseline(results, column) for column in columns},
         has_thresholds=any(variant.get("thresholded") for variant in results["variants"]),
+        widened=widened(results),
         glossary=[
             *((title, about["unit"], about["explanation"]) for title, about in said_once(results)),
             *((cost.title, cost.unit, cost.note) for cost in page_table.COSTS.values()),

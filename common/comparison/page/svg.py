@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
@@ -58,6 +58,25 @@ class Scale:
     def _within(self, values: Iterable[float]) -> list[float]:
         slack = (self.high - self.low) * 1e-9
         return [v for v in values if self.low - slack <= v <= self.high + slack]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart, or several of which the page shows one: panels are (value, label, SVG).
+
+    file: name, without its ending, of the file that holds the first `in_file` panels. switch names
+    the page's choice that picks the panel. header and rows are the chart as a table, None in a cell
+    without a figure; empty where the page's main table has the numbers.
+    """
+
+    file: str
+    title: str
+    note: str
+    switch: str
+    panels: list[tuple[str, str, Markup]]
+    in_file: int = 1
+    header: list[str] = field(default_factory=list)
+    rows: list[list[str | None]] = field(default_factory=list)
 
 
 def fitted(values: Sequence[float], start: float, end: float, log: bool = False) -> Scale:

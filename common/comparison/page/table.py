@@ -91,6 +91,10 @@ COSTS = {
     "conv_layers": Cost(
         "Convolutions", "Convolution layers of the network.", "", None, count, ("conv_layers",),
     ),
+    "training": Cost(
+        "Training time", "Of a training, validation counted, on whatever trained it.",
+        "s", "lower", amount, ("training_seconds",),
+    ),
     "gflop": Cost(
         "Work", "Floating-point operations of the network for one image.",
         "GFLOP", "lower", amount, ("gflop",),

@@ -60,6 +60,12 @@ def area(pixels: float) -> str:
     return count(pixels) if pixels < 1000 else f"{pixels / 1000:.3g}k"
 
 
+def size_range(entry: dict[str, Any]) -> str:
+    """A size bin of results, in pixels: "1k–4k", "64k+"."""
+    low, high = entry["low_px"], entry["high_px"]
+    return f"{area(low)}+" if high is None else f"{area(low)}–{area(high)}"
+
+
 def names(items: list) -> str:
     """ "a", "a and b", "a, b and c"."""
     texts = [str(item) for item in items]
