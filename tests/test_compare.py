@@ -104,6 +104,7 @@ def test_results_have_the_form_that_the_page_reads(results):
     for part in ("metrics", "baseline"):
         assert set(ours.pop(part)) >= set(example.pop(part))
     for form_of in (ours, example):
+        assert form_of["variants"][0].pop("versions")[0].keys() >= {"python", "torch"}
         for decision in ("scores", "thresholded"):
             every = form_of["variants"][0].pop(decision)
             assert every["dice_mean"] == dict.fromkeys(("value", "low", "high", "seed_std"))
