@@ -105,7 +105,7 @@ def begin(
     if mode == "disabled":
         return None
     own = wandb.setup().settings
-    place = Path(os.environ.get("WANDB_DIR", folder))
+    place = Path(os.environ.get("WANDB_DIR") or folder)
     options |= {
         "project": project or own.project or PROJECT,
         "group": group or own.run_group or GROUP,
