@@ -56,7 +56,7 @@ class Look:
     areas: dict[int, int]
     overlap: int
     statistics: np.ndarray
-    description: tuple[np.ndarray, np.ndarray]
+    description: np.ndarray
 
 
 def check(root: Path, size: tuple[int, int] | None = None) -> tuple[Labels, list[Look], list[str]]:
@@ -147,14 +147,10 @@ def _class_table(found: Labels, looks: list[Look]) -> pd.DataFrame:
 def _near_duplicates(found: Labels, looks: list[Look]) -> Iterable[str]:
     if not looks:
         return
-    hashes, details = (
-        np.stack(column) for column in zip(*(k.description for k in looks), strict=True)
-    )
+    pairs = near_duplicates.pairs([look.description for look in looks])
     readable = replace(found, images=tuple(look.name for look in looks), groups=None)
     groups: dict[str, list[str]] = {}
-    for name, first in zip(
-        readable.images, group_images(readable, near_duplicates.pairs(hashes, details)), strict=True
-    ):
+    for name, first in zip(readable.images, group_images(readable, pairs), strict=True):
         groups.setdefault(first, []).append(name)
     doubled = sorted((names for names in groups.values() if len(names) > 1), key=len, reverse=True)
     yield (

@@ -1,7 +1,8 @@
 """From labels to batches: everything between a folder of strips and the network's input.
 
 images            the image files that a folder, a file or a pattern names
-near_duplicates   which images show the same piece of steel
+neighbours        which hashes lie near one another
+near_duplicates   which images show the same piece of steel, also mirrored, turned or moved
 stratify          groups dealt out so that each part has its share of every class
 splits            who trains, validates, tests: split.csv
 store             every image decoded once, at one size, memory-mapped

@@ -75,11 +75,13 @@ def prepare(config: TrainConfig) -> Data:
 
 def _warn_of_leaks(split: pd.DataFrame, config: TrainConfig, labels: Labels) -> None:
     """Says which near-duplicates a user's split has put on two sides."""
-    pairs = splits.straddling_pairs(split, labels, config.store)
-    if pairs and is_main():
+    leak = splits.find_leak(split, labels, config.store)
+    if leak.pairs and is_main():
         print(
-            f"warning: {config.split} puts near-duplicates into different parts (pairs: "
-            f"{len(pairs)}), such as {' and '.join(pairs[0])}; scores on them measure memory"
+            f"warning: {config.split} puts near-duplicates, if need be mirrored or turned, into "
+            f"different parts (pairs: {len(leak.pairs)}), such as {' and '.join(leak.pairs[0])}; "
+            f"{leak.tested} of {(split['split'] == 'test').sum()} test images have one in train. "
+            "Scores on them measure memory"
         )
 
 

@@ -1,8 +1,8 @@
 """Who trains, who validates, who tests: by near-duplicate group, decided once, kept in split.csv.
 
 Strips are photographed in sequence and public sets hold copies, so images split one by one put
-twins on both sides and a score then measures memory. Images that look the same, or that groups.csv
-puts together, form a group, and a group stays whole.
+twins on both sides and a score then measures memory. Images that look the same, if need be mirrored
+or turned, or that groups.csv puts together, form a group, and a group stays whole.
 
 A data set splits alike on every machine: nothing here depends on a library's random numbers.
 """
@@ -11,28 +11,29 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import os
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
-from tqdm import tqdm
 
 from common.dataset import near_duplicates
 from common.dataset.stratify import apportion, shuffled
 from common.errors import UserError
 from common.files import publish
 from common.labels import Labels, fingerprint, read_image
+from common.machine import cores
+from common.progress import tqdm
 from common.tables import read_rows
 
 PARTS = ("train", "val", "test")
 COLUMNS = ["image", "split", "group"]
-VERSION = 1  # of the near-duplicate rule; part of the name of what is kept of its work
+VERSION = 2  # of the near-duplicate rule; part of the name of what is kept of its work
 
 
 def make_split(
@@ -155,15 +156,14 @@ def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarra
     path = cache / f"near-duplicates-{VERSION}-{fingerprint(labels)}.npy" if cache else None
     if path and path.exists():
         return np.load(path)
-    pool = ThreadPoolExecutor(os.cpu_count())  # decoding and resizing release the interpreter lock
+    pool = ThreadPoolExecutor(cores())  # decoding and resizing release the interpreter lock
     try:
         work = pool.map(lambda name: near_duplicates.describe(read_image(labels.path(name))),
                         labels.images)  # fmt: skip
         found = list(tqdm(work, "near-duplicates", len(labels.images), unit="image", leave=False))
     finally:
         pool.shutdown(cancel_futures=True)
-    hashes, details = map(np.stack, zip(*found, strict=True))
-    pairs = near_duplicates.pairs(hashes, details)
+    pairs = near_duplicates.pairs(found)
     if path:
         buffer = io.BytesIO()
         np.save(buffer, pairs)
@@ -178,17 +178,30 @@ def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarra
     return pairs
 
 
-def straddling_pairs(
-    split: pd.DataFrame, labels: Labels, cache: Path | None = None
-) -> list[tuple[str, str]]:
-    """Names of near-duplicates that the split puts into different parts.
+@dataclass(frozen=True)
+class Leak:
+    """Near-duplicates that a split puts into different parts.
 
-    cache, errors: as for `near_duplicate_pairs`; images outside the split are not looked at.
+    pairs: their names, two by two. tested: how many test images have a copy in train, a copy of a
+    copy included.
     """
-    some = dataclasses.replace(labels, images=tuple(split["image"]))
+
+    pairs: list[tuple[str, str]]
+    tested: int
+
+
+def find_leak(split: pd.DataFrame, labels: Labels, cache: Path | None = None) -> Leak:
+    """What the split leaks; images outside it are not looked at.
+
+    cache, errors: as for `near_duplicate_pairs`.
+    """
+    some = dataclasses.replace(labels, images=tuple(split["image"]), groups=None)
     part = split["split"].to_numpy()
     pairs = near_duplicate_pairs(some, cache)
-    return [(some.images[i], some.images[j]) for i, j in pairs if part[i] != part[j]]
+    group = np.array(group_images(some, pairs))
+    tested = np.isin(group[part == "test"], group[part == "train"]).sum()
+    straddling = [(some.images[i], some.images[j]) for i, j in pairs if part[i] != part[j]]
+    return Leak(straddling, int(tested))
 
 
 def group_images(labels: Labels, pairs: np.ndarray) -> list[str]:

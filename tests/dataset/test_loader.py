@@ -278,7 +278,9 @@ def test_a_user_s_split_is_checked_for_near_duplicates(
     (images / one).write_bytes((images / other).read_bytes())
     prepare(replace(config, data=root, split=mine, store=tmp_path / "store"))
     said = capsys.readouterr().out
-    assert "mine.csv puts near-duplicates into different parts (pairs: 1)" in said
+    assert "mine.csv puts near-duplicates, if need be mirrored or turned, into different" in said
+    assert "(pairs: 1)" in said
+    assert f"; 0 of {(data.split['split'] == 'test').sum()} test images have one in train" in said
     assert " and ".join(sorted((one, other))) in said
 
 

@@ -1,6 +1,7 @@
 """Splits: by group, stratified, leak-free, the same again, and safely read back."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -11,6 +12,8 @@ import pytest
 from common.dataset import splits
 from common.dataset.splits import (
     PARTS,
+    Leak,
+    find_leak,
     group_images,
     leak,
     leak_line,
@@ -20,7 +23,7 @@ from common.dataset.splits import (
     write,
 )
 from common.errors import UserError
-from common.labels import Labels, fingerprint, load
+from common.labels import Labels, fingerprint, load, read_image
 
 NO_PAIRS = np.empty((0, 2), np.int64)
 
@@ -218,6 +221,21 @@ def test_near_duplicates_are_looked_for_once(
     assert changed["5.png"] == "2.png"
 
 
+def test_what_a_split_leaks_is_counted(monkeypatch) -> None:
+    """Test images are counted by group: 3 is a copy of 1, and 1 of 0 in train."""
+    labels = no_images([()] * 8)
+    unlike(monkeypatch, np.array([[0, 1], [1, 3], [2, 4], [5, 6]]))
+    parts = ["train", "val", "val", "test", "test", "test", "train", "test"]
+    split = pd.DataFrame({"image": labels.images, "split": parts, "group": labels.images})
+    found = find_leak(split, labels)
+    assert [[int(name[:4]) for name in pair] for pair in found.pairs] == [
+        [0, 1], [1, 3], [2, 4], [5, 6]
+    ]  # fmt: skip
+    assert found.tested == 2
+    clean = split.assign(split=["train", "train", "val", "train", "val", "test", "test", "test"])
+    assert find_leak(clean, labels) == Leak([], 0)
+
+
 def test_an_interrupted_search_keeps_nothing(
     few_images: Labels, tmp_path: Path, monkeypatch
 ) -> None:
@@ -249,3 +267,20 @@ def test_neu_strips_never_straddle(real_data: Path) -> None:
             for part in PARTS
         ]
         assert max(shares) - min(shares) < 0.12
+
+
+def test_mirrored_and_turned_copies_share_a_part(real_data: Path) -> None:
+    """Of 150 patches of NEU-Seg, all that correlate under some map with thumbnails of 25x25."""
+    labels = load(real_data / "neu_seg")
+    images = [read_image(labels.path(name)).astype(np.float32) for name in labels.images]
+    small = np.stack([cv2.resize(i, (25, 25), interpolation=cv2.INTER_AREA) for i in images])
+    small -= small.mean(axis=(1, 2), keepdims=True)
+    small /= np.linalg.norm(small, axis=(1, 2), keepdims=True)
+    turns = [np.rot90(s, k, (1, 2)) for s in (small, small.swapaxes(1, 2)) for k in range(4)]
+    flat = small.reshape(len(small), -1)
+    alike = np.max([flat[::30] @ turn.reshape(len(flat), -1).T for turn in turns], axis=0) > 0.995
+    some = replace(labels, images=tuple(np.array(labels.images)[alike.any(axis=0)]))
+    assert len(some.images) > 300
+    part = make_split(some).set_index("image")["split"]
+    for copies in alike:
+        assert part[np.array(labels.images)[copies]].nunique() == 1
