@@ -122,7 +122,7 @@ def room_for(pixels: int) -> Iterator[None]:
 def number_classes(found: Sequence[str], given: Sequence[str]) -> dict[str, int]:
     """The class of each name: its place in `given`, which must hold them all, else in `found`.
 
-    Raises UserError for names that `given` lacks, and where it holds one twice.
+    Raises UserError for names that `given` lacks or holds twice, or that no table can hold.
     """
     if doubled := [name for name, count in Counter(given).items() if count > 1]:
         raise UserError(f"--classes names {', '.join(doubled)} more than once.")
@@ -131,6 +131,8 @@ def number_classes(found: Sequence[str], given: Sequence[str]) -> dict[str, int]
             f"--classes lacks {', '.join(lacking)}; the annotations hold {', '.join(found)}."
         )
     names = list(given or found)
+    if strange := [name for name in names if not name.isprintable()]:
+        raise UserError(f"the class name {strange[0]!a} cannot stand in a table.")
     if len(names) > 255:
         raise UserError(f"there are {len(names)} classes; 255 are the most.")
     return {name: k for k, name in enumerate(names, start=1)}

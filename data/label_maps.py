@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from common.dataset.images import reading
 from common.errors import UserError
 
 BAND = 1 << 22  # pixels looked at together
@@ -110,13 +111,16 @@ def classify(path: Path, picture: Image.Image, key: Key) -> tuple[np.ndarray, Co
 
     Raises UserError where the picture holds no values or colours to look up.
     """
-    if getattr(picture, "n_frames", 1) > 1:
-        raise UserError(f"{path} holds {picture.n_frames} pictures; save the label map alone.")
-    if picture.mode in ("RGB", "RGBA", "LA") and ";16" in str(picture.tile):
+    with reading(path):
+        pictures = getattr(picture, "n_frames", 1)
+        cut_off = picture.mode in ("RGB", "RGBA", "LA") and ";16" in str(picture.tile)
+        picture.load()
+        if wanted := _mode(picture.mode, key):
+            picture = picture.convert(wanted)
+    if pictures > 1:
+        raise UserError(f"{path} holds {pictures} pictures; save the label map alone.")
+    if cut_off:  # to the upper 8 bits
         raise UserError(f"{path} has 16 bits a colour; save class numbers as grey values.")
-    picture.load()
-    if wanted := _mode(picture.mode, key):
-        picture = picture.convert(wanted)
     if not key.colours:
         picture = _told_by_alpha(picture)
     width, height = picture.size

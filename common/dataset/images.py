@@ -1,8 +1,9 @@
-"""The image files that a user names on the command line."""
+"""The image files that a user names on the command line, and what their headers say."""
 
 from __future__ import annotations
 
 import glob
+import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,10 @@ from common.labels import EXTENSIONS
 from common.machine import cores
 
 LARGE = 1 << 25  # pixels
+DAMAGED = (
+    OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
 Image.MAX_IMAGE_PIXELS = 1 << 29  # an error comes at twice that, where OpenCV's comes
 
 
@@ -59,14 +64,19 @@ def _is_large(path: Path) -> bool:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """The picture, of which PIL has read the header only.
+    """The picture, of which PIL has read the header only. Raises UserError where it cannot."""
+    with reading(path):
+        picture = Image.open(path)
+    with picture:
+        yield picture
 
-    Raises UserError, also out of the block, where it cannot be read.
-    """
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns what PIL raises of a damaged or foreign file into a UserError."""
     try:
-        with Image.open(path) as picture:
-            yield picture
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        yield
+    except DAMAGED as error:
         raise UserError(f"{path} cannot be read: {error}") from error
 
 

@@ -185,6 +185,7 @@ def test_what_is_no_mask_is_refused(refused, segmentation: Any, said: str) -> No
         (["images", 0, "file_name"], "b.png", "b.png is listed twice"),
         (["images", 1, "width"], 55, r"b\.png is 24x56, listed as 24x55"),
         (["categories", 0, "name"], "", "or one has no name"),
+        (["categories", 0, "name"], "\ud800", r"class name '.ud800' cannot stand in a table"),
         (["categories", 0, "id"], 4, "two categories have the id 4"),
         (["categories", 0], [], "category 0: 'id' is missing"),
         (["annotations", 0, "image_id"], 99, "annotation 0 is of image 99 and category 9, of"),
