@@ -1,12 +1,13 @@
-"""A coverage-guided fuzzer for what reads other people's masks and tables.
+"""A coverage-guided fuzzer for what reads other people's masks, tables and annotations.
 
     python -m tests.fuzz rle --seconds 60
-    python -m tests.fuzz labels --seconds 60
+    python -m tests.fuzz labels --seconds 60       # and so masks, coco, labelme
     python -m tests.fuzz rle runs/fuzz/rle/crash-...      # one input again, with its traceback
 
-Of any input: no error but the documented ones, the masks of a plain definition, and processor time
-and memory within a multiple of the input's size. Few bytes become long texts by repetition, so
-that anything quadratic shows. Needs atheris (`pip install -e ".[test]"`): libFuzzer for Python.
+Of any input: no error but the documented ones; of masks and tables also the masks of a plain
+definition, and processor time and memory within a multiple of the input's size. Few bytes become
+long texts by repetition, so that anything quadratic shows. Needs atheris
+(`pip install -e ".[test]"`): libFuzzer for Python.
 """
 
 from __future__ import annotations
@@ -36,8 +37,9 @@ except ImportError:
     atheris = None
 
 # Branches and comparisons of these guide the fuzzer; it has to see their first import.
-with atheris.instrument_imports(include=["common"]) if atheris else nullcontext():
+with atheris.instrument_imports(include=["common", "data"]) if atheris else nullcontext():
     from common import labels, rle
+    from tests import fuzz_annotations
 
 LONGEST = {"rle": 20_000, "labels": 16_000}  # bytes of a text made by repetition
 SPLIT = b"\xff\xff"  # between the two parts of an input: never in valid UTF-8
@@ -52,7 +54,7 @@ NO_DEFECT = 3  # so many of these mean an empty mask, the others are refused
 class Config:
     """Looks for an input that breaks a reader; exits with 0 where none is found."""
 
-    target: Annotated[Literal["rle", "labels"], tyro.conf.Positional]
+    target: Annotated[Literal["rle", "labels", "masks", "coco", "labelme"], tyro.conf.Positional]
     """What is fuzzed."""
     again: Annotated[Path | None, tyro.conf.Positional] = None
     """An input found before: only this one is run."""
@@ -215,8 +217,9 @@ def fuzz_labels(root: Path, data: bytes) -> None:
         assert label_map.any() == bool(classes), "a mask without a pixel, or one from nowhere"
 
 
-TARGETS = {"rle": fuzz_rle, "labels": fuzz_labels}
+TARGETS = {"rle": fuzz_rle, "labels": fuzz_labels, **fuzz_annotations.TARGETS}
 SEEDS = {
+    **fuzz_annotations.SEEDS,
     "rle": [
         b"\0\4\5\0" + b"1 2 5 2",
         b"\0\4\5\0" + b" 1  2\t5\r\n2 ",
@@ -247,6 +250,7 @@ SEEDS = {
     ],
 }
 TOKENS = {
+    **fuzz_annotations.TOKENS,
     "rle": [b" ", b"\t", b"\r\n", b"0", b"1", b"256", b"9" * 20, b"-1", b"+1", b"1.0", b"1e3", b"_",
             b"nan", b"0x1", b"\0", b"\x0b", b"\xc2\xa0", "٢".encode(), SPLIT],
     "labels": [b"\n", b"\r\n", b"\r", b",", b'"', b'""', b"_", b"a.jpg", b"b.png", b"c.bmp", b"1",
