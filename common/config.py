@@ -45,7 +45,7 @@ class TrainConfig:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N. auto takes a GPU where there is one."""
     precision: Literal["fp32", "bf16"] | None = None
-    """bf16 runs the network in mixed precision. Default: bf16 on a GPU that has it, else fp32."""
+    """bf16 runs the network in mixed precision. Default: bf16 where it is fast."""
     compile: bool = False
     """Compile the network with torch.compile."""
     workers: int = 0

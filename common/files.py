@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -37,5 +38,16 @@ def publish(path: Path, content: bytes | str) -> None:
 
 
 def publish_json(path: Path, value: Any) -> None:
-    """Publishes `value` as indented JSON."""
-    publish(path, json.dumps(value, indent=2) + "\n")
+    """Publishes `value` as indented JSON, which knows no NaN: `without_nan`."""
+    publish(path, json.dumps(without_nan(value), indent=2, allow_nan=False) + "\n")
+
+
+def without_nan(value: Any) -> Any:
+    """The same nested dicts and lists with every number that is not finite made None."""
+    if isinstance(value, dict):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

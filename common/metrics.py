@@ -8,6 +8,9 @@ and are resampled thousands of times by one product of matrices. `scores` says w
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -196,6 +199,16 @@ def baselines(pixel_counts: Array) -> dict[str, dict[str, float]]:
     defects = {f"all_class_{k}": everywhere(k) for k in range(1, num_classes)}
     best = max(defects, key=lambda name: defects[name]["dice_positive"])
     return {"empty": everywhere(0), best: defects[best]}
+
+
+def merit(row: Mapping[str, float]) -> tuple[float, float]:
+    """What the best epoch has most of, from its row of metrics.csv: val mean Dice, then low loss.
+
+    Mean Dice counts misses, false alarms and mix-ups alike. Where it is undefined, as on a val part
+    without defects, it is taken as 0, as where nothing is found: the loss then decides alone.
+    """
+    dice, loss = row["val/dice_mean"], row["val/loss"]
+    return dice if math.isfinite(dice) else 0.0, -loss if math.isfinite(loss) else -math.inf
 
 
 def _pooled(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

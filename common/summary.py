@@ -17,6 +17,7 @@ import tyro
 
 from common import runs
 from common.cli import run
+from common.metrics import merit
 
 
 @dataclass
@@ -40,7 +41,7 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
     for path in paths:
         record = runs.load(path)
         metrics = record.metrics()
-        best = metrics.loc[metrics["val/dice_mean"].fillna(0).idxmax()]
+        best = max(metrics.to_dict("records"), key=merit)
         model = runs.new_model(record.variant, record.model)
         rows.append(
             {
@@ -56,7 +57,7 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
                 "seconds": round(metrics["epoch_seconds"].sum()),
             }
         )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"empty": float, "one class": float})
 
 
 def main(argv: list[str] | None = None) -> int:

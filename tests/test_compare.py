@@ -14,7 +14,7 @@ from common import rle
 from common.compare import main
 from common.comparison import timing
 from common.comparison.evaluate import read_prediction
-from common.comparison.page.text import without_nan
+from common.files import without_nan
 from common.labels import load, read_image
 from common.metrics import baselines, confusion, scores
 from common.thresholds import Thresholds

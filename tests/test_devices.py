@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from common.devices import has_bf16, memory_format, pick_device, pick_precision
+from common.devices import has_bf16, memory_format, pick_device, pick_precision, training_precision
 from common.errors import UserError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
@@ -51,6 +51,41 @@ def test_a_cpu_computes_in_fp32_unless_asked(capsys) -> None:
     assert pick_precision(None, CPU) == "fp32"
     assert pick_precision("fp32", CPU) == "fp32"
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ({"amx_bf16": True, "avx512_bf16": True}, ("bf16", "as this CPU has amx_bf16")),
+        ({"amx_bf16": False, "avx512_bf16": True}, ("bf16", "as this CPU has avx512_bf16")),
+        ({"avx512_f": True}, ("fp32", "as this CPU has none of amx_bf16, avx512_bf16")),
+        ({}, ("fp32", "as this CPU has none of amx_bf16, avx512_bf16")),
+    ],
+)
+def test_a_training_on_a_cpu_goes_by_what_the_cpu_has(monkeypatch, capabilities, expected) -> None:
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert training_precision(None, CPU) == expected
+    assert training_precision("fp32", CPU) == ("fp32", "as asked")
+    assert pick_precision(None, CPU) == "fp32"  # to compare and to predict
+    monkeypatch.setattr(
+        torch.backends.cpu, "get_cpu_capability", lambda: "AVX2"
+    )  # told to use less
+    assert training_precision(None, CPU)[0] == "fp32"
+
+
+def test_a_training_on_a_pytorch_that_does_not_tell_takes_fp32(monkeypatch) -> None:
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert training_precision(None, CPU)[0] == "fp32"
+
+
+@pytest.mark.parametrize(
+    ("major", "expected"),
+    [(7, ("fp32", "as this GPU emulates bf16")), (9, ("bf16", "as this GPU computes bf16"))],
+)
+def test_a_training_on_a_gpu_says_why(gpu, major, expected) -> None:
+    gpu(major)
+    assert training_precision(None, GPU) == expected
 
 
 def test_a_gpu_that_emulates_bf16_says_so(gpu, capsys) -> None:

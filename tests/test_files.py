@@ -1,5 +1,7 @@
 """Files are whole or absent."""
 
+import json
+import math
 import os
 from pathlib import Path
 
@@ -14,6 +16,12 @@ def test_publishes_and_replaces(tmp_path: Path) -> None:
     publish_json(path, {"k": [1, 2]})
     assert path.read_text() == '{\n  "k": [\n    1,\n    2\n  ]\n}\n'
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_json_knows_no_nan(tmp_path: Path) -> None:
+    publish_json(tmp_path / "x.json", {"a": [1.5, math.nan], "b": {"c": -math.inf, "d": "nan"}})
+    saved = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
+    assert saved == {"a": [1.5, None], "b": {"c": None, "d": "nan"}}
 
 
 def test_a_failure_keeps_the_earlier_file_and_leaves_no_rest(tmp_path: Path, monkeypatch) -> None:

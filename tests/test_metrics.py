@@ -14,6 +14,7 @@ from common.metrics import (
     confusion,
     image_sums,
     kaggle_dice,
+    merit,
     scores,
     scores_from_sums,
 )
@@ -365,6 +366,24 @@ def test_groups_are_resampled_by_the_sums_of_their_images():
 
 
 # Baselines
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        ((0.3, 2.0), (0.2, 1.0)),  # mean Dice, then loss
+        ((0.3, 1.0), (0.3, 2.0)),
+        ((0.0, 1.0), (0.0, 2.0)),
+        ((math.nan, 1.0), (math.nan, 2.0)),  # no defect in val
+        ((0.0, 1.0), (0.0, math.nan)),
+        ((0.1, math.nan), (math.nan, 1.0)),
+    ],
+)
+def test_the_better_epoch_has_more_dice_then_less_loss(better, worse):
+    first = merit({"val/dice_mean": better[0], "val/loss": better[1]})
+    second = merit({"val/dice_mean": worse[0], "val/loss": worse[1]})
+    assert first > second
+    assert not second > first
 
 
 @given(label_maps())

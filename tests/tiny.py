@@ -75,5 +75,6 @@ def options(data: Path, store: Path) -> dict[str, object]:
     """Options of a training that takes seconds."""
     return {
         "--data": data, "--store": store, "--epochs": 1, "--batch-size": 4, "--height": 32,
-        "--width": 200, "--base-channels": 8, "--device": "cpu", "--wandb": "disabled",
+        "--width": 200, "--base-channels": 8, "--device": "cpu", "--precision": "fp32",
+        "--wandb": "disabled",
     }  # fmt: skip

@@ -12,8 +12,7 @@ from ttf_opensans import opensans
 
 from common.comparison.page import charts, svg
 from common.comparison.page.page import source
-from common.comparison.page.text import without_nan
-from common.files import publish
+from common.files import publish, without_nan
 
 MARGIN = 20
 LINE = 18  # height of a line of text

@@ -37,6 +37,15 @@ class Data:
         members = set(self.split.loc[self.split["split"] == part, "image"])
         return np.array([i for i, name in enumerate(self.store.names) if name in members])
 
+    def lost_masks(self) -> list[tuple[int, int]]:
+        """For each defect class, how many masks have no pixel left at the store's size, of all."""
+        masks = np.array([
+            [k in self.labels.classes(name) for k in range(1, self.num_classes)]
+            for name in self.store.names
+        ])  # fmt: skip
+        lost = masks & (self.store.pixel_counts[:, 1:] == 0)
+        return list(zip(lost.sum(axis=0).tolist(), masks.sum(axis=0).tolist(), strict=True))
+
     @cached_property
     def normalisation(self) -> tuple[float, float]:
         """Mean and standard deviation of the training images' grey values, in [0, 1]."""

@@ -9,5 +9,5 @@ record     what a run directory holds
 console    what a training says
 signals    SIGINT and SIGTERM stop a training between two steps
 sync_bn    batch statistics over several devices
-memory     the one allocator setting that matters for tensors on a CPU
+memory     kept where it is freed, said in words where there is none left
 """

@@ -39,6 +39,16 @@ def opening(training: Training, resumed: bool) -> None:
         + ", ".join(f"{part} {parts.get(part, 0)}" for part in ("train", "val", "test"))
     )
     say(splits.leak_line(data.split))
+    lost = [
+        f"{count} of {masks} of class {title}"
+        for title, (count, masks) in zip(data.labels.class_titles, data.lost_masks(), strict=True)
+        if count
+    ]
+    if lost:
+        say(
+            f"masks without a pixel left at {config.height}x{config.width}: {', '.join(lost)}; "
+            "their images train as if these defects were not there"
+        )
     floor = training.baselines
     say(
         f"val baselines: empty prediction: positive Dice {floor['empty']:.3f}, Kaggle Dice "

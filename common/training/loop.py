@@ -9,7 +9,6 @@ and resumed writes the same weights and figures as one that was not.
 
 from __future__ import annotations
 
-import math
 import signal
 import time
 from contextlib import nullcontext
@@ -24,16 +23,15 @@ from common.config import TrainConfig
 from common.devices import pick_device
 from common.errors import Interrupted, UserError
 from common.machine import peak_memory
-from common.metrics import ConfusionMatrix
+from common.metrics import ConfusionMatrix, merit
 from common.progress import tqdm
 from common.training import console, record
-from common.training.memory import keep_freed_memory
+from common.training.memory import keep_freed_memory, no_memory_said
 from common.training.setup import set_up
 from common.training.signals import StopRequest, stop_on_signal
 from common.training.state import Training
 from common.training.step import ema_decay, learning_rate, optimise, update_ema
 
-SELECT = "val/dice_mean"  # the best epoch's figure: counts misses, false alarms and mix-ups alike
 FLUSH = 10  # steps between two looks at a GPU's losses
 
 
@@ -41,7 +39,7 @@ def fit(config: TrainConfig) -> Path:
     """Trains the variant that `config` belongs to and returns the run directory.
 
     Raises UserError for bad data or options (before anything is written), for a loss that is not
-    finite, and for a disk that refuses; Interrupted after a signal.
+    finite, for a disk that refuses, and where memory runs out; Interrupted after a signal.
     """
     device = pick_device(config.device)
     keep_freed_memory()
@@ -53,7 +51,11 @@ def fit(config: TrainConfig) -> Path:
         with training.claim or nullcontext():
             try:
                 again = f"continue with {training.resume_command}"
-                with distributed.lost_peer_said(again), stop_on_signal() as stop:
+                with (
+                    distributed.lost_peer_said(again),
+                    no_memory_said(lambda: _no_memory(training)),
+                    stop_on_signal() as stop,
+                ):
                     for _ in range(training.progress.epoch, config.epochs):
                         _run_epoch(training, stop)
             except (UserError, Interrupted, KeyboardInterrupt):
@@ -82,11 +84,9 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
         "peak_memory_mb": _peak_memory(training.device) / 2**20,
     }
     progress.history.append(row)
-    # An undefined figure (no defect in val) must not keep the run from having a best epoch.
-    score = row[SELECT] if math.isfinite(row[SELECT]) else 0.0
-    improved = score > progress.best
+    improved = progress.best_epoch < 0 or merit(row) > merit(progress.history[progress.best_epoch])
     if improved:
-        progress.best, progress.best_epoch = score, progress.epoch
+        progress.best_epoch = progress.epoch
     progress.epoch += 1
     progress.step, progress.loss_sum = 0, 0.0
     if distributed.is_main():
@@ -173,17 +173,29 @@ def _flush(
 def _refuse_step(training: Training, step: int, loss: float) -> NoReturn:
     """Says which images gave a loss or gradient that is not finite."""
     names = training.train.batch_names(step)
-    progress = training.progress
-    message = (
-        f"epoch {progress.epoch + 1}, step {step + 1}: loss {loss}, or a gradient, is not finite; "
-        f"the weights were not updated.\nImages of the batch: {', '.join(names)}"
+    raise UserError(
+        f"epoch {training.progress.epoch + 1}, step {step + 1}: loss {loss}, or a gradient, is not "
+        f"finite; the weights were not updated.\nImages of the batch: {', '.join(names)}\n"
+        f"{_kept(training)}\nTry a lower --lr or --precision fp32."
     )
-    kept = (
-        f"The state after epoch {progress.epoch} is kept in {training.folder / 'last.pt'}."
-        if progress.epoch
-        else "No epoch was finished before."
+
+
+def _no_memory(training: Training) -> str:
+    config = training.config
+    crop = f" as crops of {config.crop}" if config.crop else ""
+    return (
+        f"the memory of {training.device} does not hold a step of {config.batch_size} strips of "
+        f"{config.height}x{config.width}{crop} in {config.precision} "
+        f"(epoch {training.progress.epoch + 1}).\n{_kept(training)}\n"
+        "Begin a run with a lower --batch-size, --height and --width or --base-channels, or go on "
+        f"where there is more memory: {training.resume_command}"
     )
-    raise UserError(f"{message}\n{kept}\nTry a lower --lr or --precision fp32.")
+
+
+def _kept(training: Training) -> str:
+    if epoch := training.progress.epoch:
+        return f"The state after epoch {epoch} is kept in {training.folder / 'last.pt'}."
+    return "No epoch was finished before."
 
 
 @torch.inference_mode()

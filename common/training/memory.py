@@ -1,9 +1,15 @@
-"""Keeping freed memory: the one allocator setting that matters for tensors on a CPU."""
+"""Memory: kept where tensors on a CPU free it; said in words where there is none left."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from common.errors import UserError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 _LARGEST = 2**31 - 1
@@ -22,3 +28,16 @@ def keep_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST) and mallopt(_M_TRIM_THRESHOLD, _LARGEST))
+
+
+@contextmanager
+def no_memory_said(message: Callable[[], str]) -> Iterator[None]:
+    """Turns a lack of memory, on a GPU or on the CPU, into a UserError with `message()`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # PyTorch has a type of its own for GPUs alone; on the CPU the text tells.
+        told = any(text in str(error) for text in ("DefaultCPUAllocator", "bad_alloc"))
+        if not (told or isinstance(error, MemoryError | torch.OutOfMemoryError)):
+            raise
+        raise UserError(message()) from error

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from common import distributed, runs
 from common.config import TrainConfig
 from common.dataset.prepare import Data
-from common.devices import memory_format, pick_precision
+from common.devices import memory_format, training_precision
 from common.losses import build_loss, class_weights
 from common.machine import versions
 from common.metrics import baselines
@@ -30,7 +30,9 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
     """
     # Before last.pt is read: another process may still be writing it.
     claim = runs.claim(folder) if resumed and distributed.is_main() else None
-    config.precision = pick_precision(config.precision, device)
+    # Processes on unlike machines must agree.
+    config.precision, why = distributed.from_main(training_precision(config.precision, device))
+    console.say(f"precision {config.precision}, {why}")
     train, val, _ = import_module(f"{config.variant}.dataloader").build_dataloaders(config)
     data = train.data
     if resumed:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +26,6 @@ class Progress:
     """Steps done in this epoch."""
     loss_sum: float = 0.0
     """Of the losses of these steps."""
-    best: float = -math.inf
     best_epoch: int = -1
     history: list[dict[str, float]] = field(default_factory=list)
 

@@ -11,6 +11,7 @@ from common.comparison.page import answer as page_answer
 from common.comparison.page import svg
 from common.comparison.page import table as page_table
 from common.comparison.page import text as page_text
+from common.files import without_nan
 from tests import report_example
 from tests.report_example import BEST, METRIC, SLOW
 
@@ -40,7 +41,7 @@ def test_numbers_are_written_for_people(form: Callable, value: float, text: str)
 
 def test_what_is_not_finite_becomes_none_at_every_depth() -> None:
     value = {"a": [1.5, math.nan, (math.inf, "nan")], "b": {"c": -math.inf}}
-    assert page_text.without_nan(value) == {"a": [1.5, None, [None, "nan"]], "b": {"c": None}}
+    assert without_nan(value) == {"a": [1.5, None, [None, "nan"]], "b": {"c": None}}
 
 
 def test_axes_have_round_ticks_inside_their_range() -> None:
@@ -59,7 +60,7 @@ def test_every_variant_has_its_own_mark() -> None:
 
 def told(results: dict, metric: str = METRIC) -> str:
     """All sentences of the answer, without markup."""
-    answer = page_answer.answer(page_text.without_nan(results), metric)
+    answer = page_answer.answer(without_nan(results), metric)
     return " ".join(sentence.striptags() for sentence in answer.sentences)
 
 
@@ -206,7 +207,7 @@ def test_the_reader_judges_by_the_headline_metrics_first() -> None:
 
 
 def test_the_table_marks_the_best_and_its_ties_and_gives_reasons() -> None:
-    results = page_text.without_nan(report_example.results())
+    results = without_nan(report_example.results())
     columns = {column.key: column for column in page_table.columns(results)}
 
     def marks(key: str, decision: str = "scores") -> list[str]:

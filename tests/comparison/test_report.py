@@ -1,7 +1,7 @@
 import pytest
 
 from common.comparison import report
-from common.comparison.page.text import without_nan
+from common.files import without_nan
 from tests import report_example
 
 

@@ -59,6 +59,63 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_epoch(
     assert all(torch.isfinite(t).all() for t in weights(out).values())
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        MemoryError(),
+    ],
+)
+def test_where_memory_runs_out_it_is_said_what_to_lower(
+    train, tmp_path: Path, monkeypatch, capsys, error: Exception
+) -> None:
+    whole, epochs = training._train_epoch, []
+
+    def second_fails(*arguments):
+        epochs.append(1)
+        if len(epochs) == 2:
+            raise error
+        return whole(*arguments)
+
+    monkeypatch.setattr(training, "_train_epoch", second_fails)
+    out = tmp_path / "run"
+    assert train("modified_unet", "--out", out, "--epochs", 2) == 2
+    said = capsys.readouterr().err
+    assert "does not hold a step of 4 strips of 32x200 in fp32 (epoch 2)" in said
+    assert f"The state after epoch 1 is kept in {out / 'last.pt'}" in said
+    assert "lower --batch-size" in said
+    assert f"--resume {out}" in said
+    assert len(pd.read_csv(out / "metrics.csv")) == 1
+
+
+def test_a_step_larger_than_the_memory_ends_in_words(train, tmp_path: Path, capsys) -> None:
+    """For real: the address space is a little larger than now."""
+    resource = pytest.importorskip("resource")
+    held = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (held + 2**30, before[1]))
+    try:
+        code = train("unet_64x400", "--out", tmp_path / "run", "--height", 256, "--width", 1600,
+                     "--base-channels", 64, "--batch-size", 40)  # fmt: skip
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+    assert code == 2
+    said = capsys.readouterr().err
+    assert "the memory of cpu does not hold a step of 40 strips of 256x1600 in fp32" in said
+    assert "No epoch was finished before." in said
+    assert "Traceback" not in said
+
+
+def test_other_errors_keep_their_traceback(train, tmp_path: Path, monkeypatch) -> None:
+    def fails(*_):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(training, "_train_epoch", fails)
+    with pytest.raises(RuntimeError, match="mat1"):
+        train("modified_unet", "--out", tmp_path / "run")
+
+
 def test_a_disk_that_fills_up_keeps_finished_epochs(
     train, tmp_path: Path, monkeypatch, capsys
 ) -> None:

@@ -1,13 +1,16 @@
 """Training from the command line to a complete run directory."""
 
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 
-from common import runs
+from common import labels, runs, summary
+from common.dataset import splits
+from tests.tiny import make_data
 
 VARIANTS = ("unet_64x400", "unet_128x800", "modified_unet")
 NAMES = {
@@ -65,6 +68,42 @@ def test_best_is_the_epoch_with_the_highest_mean_dice(trained_run: Path) -> None
     best = torch.load(trained_run / "best.pt", weights_only=True)
     assert best["epoch"] == table["val/dice_mean"].fillna(0).idxmax()
     assert best["metrics"]["val/loss"] == pytest.approx(table["val/loss"][best["epoch"]])
+
+
+def test_where_dice_tells_nothing_the_lower_loss_is_best(
+    train, dataset: Path, tmp_path: Path, capsys
+) -> None:
+    data = labels.load(dataset)
+    split = splits.make_split(data)
+    split["split"] = [
+        "train" if data.classes(name) else "val" if i % 2 else "test"
+        for i, name in enumerate(split["image"])
+    ]
+    splits.write(split, tmp_path / "clean_val.csv")
+    out = tmp_path / "run"
+    options = ("--split", tmp_path / "clean_val.csv", "--epochs", 4)
+    assert train("modified_unet", "--out", out, *options) == 0
+    table = pd.read_csv(out / "metrics.csv")
+    # Where anything is invented the mean Dice is 0, else undefined.
+    assert table["val/dice_mean"].fillna(0).eq(0).all()
+    best = torch.load(out / "best.pt", weights_only=True)["epoch"]
+    assert best == table["val/loss"].idxmin() != 0
+    json.loads((out / "config.json").read_text(), parse_constant=pytest.fail)
+    assert summary.main([str(out)]) == 0
+    assert f"{out.name} " in capsys.readouterr().out
+
+
+def test_masks_that_vanish_at_the_inputs_size_are_counted(train, tmp_path: Path, capsys) -> None:
+    root = make_data(tmp_path / "data")
+    table = pd.read_csv(root / "train.csv")
+    clean = sorted({p.name for p in (root / "train_images").iterdir()} - set(table["ImageId"]))
+    dots = pd.DataFrame({"ImageId": clean[:3], "ClassId": 1, "EncodedPixels": "196 2 260 2"})
+    pd.concat([table, dots]).to_csv(root / "train.csv", index=False)
+    options = ("--data", root, "--store", tmp_path / "store", "--out", tmp_path / "run")
+    assert train("modified_unet", *options, "--height", 16, "--width", 80) == 0
+    said = capsys.readouterr().out
+    masks = (table["ClassId"] == 1).sum() + 3
+    assert re.search(rf"without a pixel left at 16x80: 3 of {masks} of class 1", said)
 
 
 def test_limit_keeps_whole_groups_and_every_part(train, tmp_path: Path, dataset: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.comparison.page import text as page_text
+from common.files import without_nan
 
 LONGEST_SIDE = 1600
 QUALITIES = (80, 60, 40, 20)
@@ -42,7 +42,7 @@ def pack(items: list[GalleryItem], variants: list[str], budget: int) -> list[dic
     """
     packed, taken = [], 0
     for item in items:
-        entry = page_text.without_nan(_pack_labels(item, variants))
+        entry = without_nan(_pack_labels(item, variants))
         size = len(json.dumps(entry))
         if taken + size > budget // 2:
             break

@@ -17,7 +17,7 @@ from common.comparison.page import svg
 from common.comparison.page import table as page_table
 from common.comparison.page import text as page_text
 from common.comparison.page.gallery import GalleryItem, pack
-from common.files import publish
+from common.files import publish, without_nan
 from common.overlay import PALETTE
 
 __all__ = ["GalleryItem", "write_page"]
@@ -34,7 +34,7 @@ def write_page(results: dict, gallery: list[GalleryItem], path: Path) -> None:
     are left out, and the page says how many. The page fetches nothing and, by its content security
     policy, could not. Raises OSError where `path` cannot be written.
     """
-    results = page_text.without_nan(results)
+    results = without_nan(results)
     names = [variant["name"] for variant in results["variants"]]
     metrics = page_answer.judged_by(results)
     columns = page_table.columns(results)

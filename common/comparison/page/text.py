@@ -2,21 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 THIN = "\N{NARROW NO-BREAK SPACE}"
-
-
-def without_nan(value: Any) -> Any:
-    """The same nested dicts and lists with every number that is not finite made None."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def score(value: float) -> str:
