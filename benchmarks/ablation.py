@@ -26,6 +26,7 @@ from common.dataset.augment import Augmentation
 from common.dataset.prepare import default_root
 from common.errors import UserError
 from common.files import publish
+from common.metrics import merit
 from modified_unet import dataloader, train
 
 CHANGES = {  # name: options of the training
@@ -87,8 +88,8 @@ def ablate(config: Config) -> pd.DataFrame:
             code = train.main([*_options(config), *options, "--out", str(folder)])
         if code:
             raise UserError(f"the training '{name}' ended with exit code {code}.")
-        metrics = runs.load(folder).metrics()
-        rows[name] = metrics.loc[metrics["val/dice_mean"].fillna(0).idxmax(), list(COLUMNS)]
+        best = max(runs.load(folder).metrics().to_dict("records"), key=merit)
+        rows[name] = {column: best[column] for column in COLUMNS}
         table = pd.DataFrame(rows).T.rename(columns=COLUMNS)
         publish(config.out / "table.md", markdown(table))
     return table
