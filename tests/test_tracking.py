@@ -86,7 +86,7 @@ def test_the_summary_holds_the_row_of_the_best_epoch(
     train, tmp_path: Path, monkeypatch, ended
 ) -> None:
     validate, scores = loop._validate, iter([0.1, 0.5, 0.3])
-    monkeypatch.setattr(loop, "_validate", lambda t: validate(t) | {loop.SELECT: next(scores)})
+    monkeypatch.setattr(loop, "_validate", lambda t: validate(t) | {"val/dice_mean": next(scores)})
     out = tmp_path / "run"
     options = ("--epochs", 3, "--seed", 7, "--wandb", "offline")
     assert train("modified_unet", "--out", out, *options) == 0

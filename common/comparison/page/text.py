@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 THIN = "\N{NARROW NO-BREAK SPACE}"
 
 
