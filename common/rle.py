@@ -117,7 +117,7 @@ def _texts(flat: np.ndarray) -> dict[int, str]:
     lengths = np.diff(starts, append=flat.size)
     classes = flat[starts]
     texts = {}
-    for defect_class in np.unique(classes[classes > 0]).tolist():
+    for defect_class in (np.flatnonzero(np.bincount(classes)[1:]) + 1).tolist():
         own = classes == defect_class
         pairs = np.stack((starts[own] + 1, lengths[own]), axis=1)
         texts[defect_class] = " ".join(map(str, pairs.ravel().tolist()))
