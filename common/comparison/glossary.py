@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+# In the order in which a reader should judge by them: the first that was measured is shown first.
+# Positive Dice does not see what is invented on images without the class, so it cannot lead.
+HEADLINES = ("dice_mean", "dice_positive_macro", "dice_positive", "iou_mean", "kaggle_dice")
+
 _POOLED = "Over all pixels of the test images at native size, errors against background counted"
 _BY_IMAGE = "By image: the class is in the truth, the class is predicted anywhere"
 _REFERENCE = (

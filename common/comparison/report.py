@@ -8,12 +8,11 @@ from typing import Any
 import pandas as pd
 
 from common.comparison.bootstrap import LEAST_GROUPS, MOST_UNDEFINED
-from common.comparison.glossary import said_once, widened
-from common.comparison.page.text import versions
+from common.comparison.glossary import HEADLINES, said_once, widened
+from common.comparison.page.text import size_range, versions
 from common.comparison.tally import FOUND
 
 Json = dict[str, Any]
-HEADLINES = ("dice_mean", "iou_mean", "dice_positive", "dice_positive_macro", "kaggle_dice")
 ELSEWHERE = (
     "iou_mean_with_background", "empty_accuracy", "reference_accuracy", "reference_iou",
     "reference_dice",
@@ -220,7 +219,7 @@ def _thresholded(results: Json) -> str:
 
 def _size_recall(results: Json, kind: str) -> str:
     bins = _all_classes(results["variants"][0][kind])
-    head = ["", "class", *(_range(row) for row in bins)]
+    head = ["", "class", *(f"{size_range(row)} px" for row in bins)]
     rows = []
     for variant in results["variants"]:
         for k, title in ((None, "all"), *_classes(results)):
@@ -270,12 +269,6 @@ def _sizes(sizes: Sequence[Json]) -> str:
 
 def _size(size: Json) -> str:
     return f"{size['height']}x{size['width']}"
-
-
-def _range(row: Json) -> str:
-    if row["high_px"] is None:
-        return f"≥ {row['low_px']:,}"
-    return f"{row['low_px']:,}–{row['high_px'] - 1:,}"
 
 
 def _with_interval(score: Json) -> str:

@@ -8,12 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from common.comparison.glossary import HEADLINES
 from common.comparison.page.svg import colour
 from common.comparison.page.text import amount, interval, names, score, signed, times
-
-# In the order in which a reader should judge by them: the first that was measured is shown first.
-# Positive Dice does not see what is invented on images without the class, so it cannot lead.
-HEADLINES = ("dice_mean", "dice_positive_macro", "dice_positive", "iou_mean", "kaggle_dice")
 
 
 @dataclass(frozen=True)

@@ -83,21 +83,20 @@ def _bar(left: float, width: float, index: int, variant: dict, key: str, name: s
 
 def size_recall(results: dict) -> Figure:
     """Share of defects found, by their size; one panel for all classes and one a class."""
-    named = [(i, v, v.get("size_recall") or []) for i, v in enumerate(results["variants"])]
-    found = {entry["class"] for *_, entries in named for entry in entries}
+    measured = [(i, v) for i, v in enumerate(results["variants"]) if v.get("size_recall")]
     panels, rows = [], []
-    for k in sorted(found, key=lambda k: (k is not None, k or 0)):
-        series = [(i, v, [e for e in entries if e["class"] == k]) for i, v, entries in named]
-        name = _titles(results).get(k, "all classes").capitalize()
-        panels.append(("all" if k is None else str(k), name, _size_recall(series, name)))
-        for _, variant, entries in series:
-            rows += [
-                [
-                    variant["name"], name, size_range(e), count(e["count"]),
-                    *_with_interval(e, "recall"),
-                ]
-                for e in entries
-            ]  # fmt: skip
+    for k, name in {None: "all classes", **_titles(results)}.items() if measured else ():
+        series = [
+            (index, variant["name"], [e for e in variant["size_recall"] if e["class"] == k])
+            for index, variant in measured
+        ]
+        title = name[0].upper() + name[1:]
+        panels.append((str(k or "all"), title, _size_recall(series, name)))
+        rows += [
+            [variant, title, size_range(e), count(e["count"]), *_with_interval(e, "recall")]
+            for _, variant, entries in series
+            for e in entries
+        ]
     note = (
         "Share of the defects that were found, by their area in native pixels. Lines: 95 % "
         "intervals. n: defects in the truth."
@@ -108,9 +107,8 @@ def size_recall(results: dict) -> Figure:
     )
 
 
-def _size_recall(series: list, name: str) -> Markup:
-    bins = max((entries for *_, entries in series), key=len)
-    slots = {entry["low_px"]: slot for slot, entry in enumerate(bins)}
+def _size_recall(series: list[tuple[int, str, list[dict]]], name: str) -> Markup:
+    bins = series[0][2]
     x = Scale(-0.5, len(bins) - 0.5, LEFT, RIGHT)
     parts = [svg.axes(None, SHARE, "", "recall, by defect area in px")]
     for slot, entry in enumerate(bins):
@@ -122,17 +120,12 @@ def _size_recall(series: list, name: str) -> Markup:
     for number, (index, variant, entries) in enumerate(series):
         shift = (number - (len(series) - 1) / 2) * step
         points = [
-            None
-            if e["recall"] is None
-            else told(
-                index, f"{variant['name']}, {size_range(e)} px", slots[e["low_px"]] + shift, e,
-                "recall",
-            )
-            for e in entries
-            if e["low_px"] in slots
+            None if e["recall"] is None
+            else told(index, f"{variant}, {size_range(e)} px", slot + shift, e, "recall")
+            for slot, e in enumerate(entries)
         ]  # fmt: skip
         parts += joined(points, x, SHARE, 4.5)
-    return svg.chart(parts, f"Recall by defect size, {name.lower()}")
+    return svg.chart(parts, f"Recall by defect size, {name}")
 
 
 def calibration(results: dict) -> Figure:

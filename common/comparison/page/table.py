@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from common.comparison.page.answer import HEADLINES, difference
+from common.comparison.glossary import HEADLINES
+from common.comparison.page.answer import difference
 from common.comparison.page.text import amount, count, interval, score
 
 OVERVIEW = (*HEADLINES, "false_alarms_per_clean_image", "latency", "parameters")
