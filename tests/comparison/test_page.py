@@ -150,6 +150,31 @@ def test_the_page_says_sizes_epochs_and_what_the_thresholds_are_for(tmp_path: Pa
     assert "Thresholds (aim: balanced)" in text
 
 
+def test_classes_have_their_names_in_the_page(tmp_path: Path) -> None:
+    results = report_example.results()
+    results["data"]["class_titles"] = titles = ["1 (scratch)", "2", "3", "4 (rolled-in scale)"]
+    results["metrics"]["auroc_class_2"]["title"] = "AUROC, class 2 (<hole>)"
+    path = tmp_path / "index.html"
+    write_page(results, report_example.gallery(1), path)
+    html = path.read_text()
+    for k, title in enumerate(titles, start=1):
+        assert f'<option value="{k}">class {title}</option>' in html  # of the gallery's filter
+        assert f"</i>class {title}</li>" in html  # of its legend
+    assert '"classes": ["1 (scratch)", "2", "3", "4 (rolled-in scale)"]' in html
+    assert "Not defined: too little of class 2 (&lt;hole&gt;) in these" in html
+    assert html.count("<dt>AUROC of a class</dt>") == 1  # what all classes share is said once
+
+
+def test_one_figure_that_compares_several_pairs_says_that_it_is_corrected(tmp_path: Path) -> None:
+    results = report_example.results()
+    path = tmp_path / "index.html"
+    write_page(results, [], path)
+    assert "Each figure compares 3 pairs: the intervals of their differences" in path.read_text()
+    del results["variants"][0]
+    write_page(results, [], path)
+    assert "Bonferroni" not in path.read_text()
+
+
 def test_the_gallery_keeps_its_budget_on_pure_noise() -> None:
     noise = np.random.default_rng(0)
     grain = noise.integers(0, 256, (128, 800), np.uint8)
