@@ -1,10 +1,12 @@
 """Looks through a data set: what is in it, and everything that is wrong with it.
 
     python -m data.check data/severstal
+    python -m data.check data/severstal --overlays pictures
     python -m data.check data/new_strips --run runs/A
 
 Every image is read and every mask laid on it. Exit code 0 where nothing is wrong, else 2. With a
-run, one line says where the images leave the range of those that the run was trained on.
+run, one line says where the images leave the range of those that the run was trained on. With
+--overlays, near-duplicates whose masks disagree most are drawn side by side into DIR/twins.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from common.labels import LabelError, Labels
 from common.machine import cores
 from common.progress import tqdm
 from common.resize import resize_image
+from data import twins
 
 SHOWN_GROUPS = 10
 
@@ -42,6 +45,8 @@ class Config:
     """Data set: train_images/, train.csv and, where there is one, groups.csv."""
     run: Path | None = None
     """Run directory whose training images these are compared with."""
+    overlays: Path | None = None
+    """Folder for pictures of what is worth a look: twins/."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,20 @@ def _look(found: Labels, size: tuple[int, int] | None, name: str) -> tuple[Look 
     return Look(name, image.shape, areas, overlap, figures, description), problems
 
 
-def describe(found: Labels, looks: list[Look]) -> Iterable[str]:
-    """What the readable images hold, in lines."""
+def near_duplicate_pairs(looks: list[Look]) -> np.ndarray:
+    """Near-duplicates, (M, 2) positions in `looks`."""
+    return near_duplicates.pairs([look.description for look in looks])
+
+
+def compare_twins(found: Labels, looks: list[Look], pairs: np.ndarray) -> list[twins.Twins]:
+    """How the masks of near-duplicates agree, where all of them fit their images."""
+    sound = [set(look.areas) == set(found.classes(look.name)) for look in looks]
+    names = [(looks[i].name, looks[j].name) for i, j in pairs if sound[i] and sound[j]]
+    return twins.compare(found, names)
+
+
+def describe(found: Labels, looks: list[Look], pairs: np.ndarray) -> Iterable[str]:
+    """What the readable images hold, in lines. pairs: of `near_duplicate_pairs`."""
     defective = sum(bool(look.areas) for look in looks)
     yield (
         f"{found.root}: {len(found.images)} images; of {len(looks)} readable ones {defective} with "
@@ -124,7 +141,7 @@ def describe(found: Labels, looks: list[Look]) -> Iterable[str]:
         )
     if found.groups is not None:
         yield f"groups.csv: {len(set(found.groups.values()))} groups of {len(found.groups)} images"
-    yield from _near_duplicates(found, looks)
+    yield from _near_duplicates(found, looks, pairs)
 
 
 def _class_table(found: Labels, looks: list[Look]) -> pd.DataFrame:
@@ -144,10 +161,9 @@ def _class_table(found: Labels, looks: list[Look]) -> pd.DataFrame:
     return pd.DataFrame(rows).set_index("class")
 
 
-def _near_duplicates(found: Labels, looks: list[Look]) -> Iterable[str]:
+def _near_duplicates(found: Labels, looks: list[Look], pairs: np.ndarray) -> Iterable[str]:
     if not looks:
         return
-    pairs = near_duplicates.pairs([look.description for look in looks])
     readable = replace(found, images=tuple(look.name for look in looks), groups=None)
     groups: dict[str, list[str]] = {}
     for name, first in zip(readable.images, group_images(readable, pairs), strict=True):
@@ -173,8 +189,16 @@ def main(argv: list[str] | None = None) -> int:
 
             record = runs.load(config.run)
         found, looks, problems = check(config.root, record.size if record else None)
-        for line in describe(found, looks):
+        pairs = near_duplicate_pairs(looks)
+        for line in describe(found, looks, pairs):
             print(line)
+        if len(pairs):
+            compared = compare_twins(found, looks, pairs)
+            for line in twins.describe_twins(found, compared, len(pairs)):
+                print(line)
+            if config.overlays:
+                drawn = twins.draw_twins(found, compared, config.overlays / "twins")
+                print(f"{drawn} pictures in {config.overlays / 'twins'}")
         if record and (line := drift.warning(record.data["drift"], (k.statistics for k in looks))):
             print(f"warning: {line}")
         for problem in problems:

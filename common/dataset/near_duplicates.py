@@ -36,25 +36,27 @@ REACH = 8  # a copy is moved by at most one part in so many of the length, and o
 BLOCK = 256  # images or pairs at a time
 
 # Agreement from which on two are the same. On real strips: copies (JPEG quality 50, a quarter
-# darker, noise of 3 grey levels, shifted by two pixels each way) reach 0.64; frames that overlap
-# but for 31 pixels 0.46, where the shift falls between the thumbnail's cells; of all 539,241 pairs
-# of different strips none exceeds 0.40, and none that shares enough bits of its hash 0.25.
+# darker, noise of 3 grey levels, shifted by two pixels each way) reach 0.64, most 0.8; frames that
+# overlap but for 31 pixels, a shift between the thumbnail's cells, 0.46, most 0.75. Of the 539,241
+# pairs of different strips none exceeds 0.44; the nearest show the repeated mark of one roll, and
+# none that also shares enough bits of its hash exceeds 0.27.
 SAME = 0.45
 
 
 def describe(image: np.ndarray) -> np.ndarray:
-    """Detail of a grey image (H, W) uint8: int8, of shape STRIP where W >= 2 H, else SQUARE.
-
-    An image that is higher than wide is transposed first.
-    """
-    if image.shape[0] > image.shape[1]:
-        image = np.ascontiguousarray(image.T)
+    """Detail of a grey image (H, W) uint8: int8, of shape STRIP if laid W >= 2 H, else SQUARE."""
+    image = laid(image)
     rows, columns = STRIP if image.shape[1] >= 2 * image.shape[0] else SQUARE
     thumbnail = cv2.resize(image.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     marks = _without_light(thumbnail)
     detail = cv2.GaussianBlur(marks, (0, 0), FINE) - cv2.GaussianBlur(marks, (0, 0), COARSE)
     detail = detail.clip(-STRONG, STRONG) / FAINT
     return detail.clip(-127, 127).round().astype(np.int8)
+
+
+def laid(picture: np.ndarray) -> np.ndarray:
+    """A picture (H, W), transposed where it is higher than wide."""
+    return np.ascontiguousarray(picture.T) if picture.shape[0] > picture.shape[1] else picture
 
 
 def _without_light(thumbnail: np.ndarray) -> np.ndarray:
@@ -99,7 +101,7 @@ def pairs(details: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _same(details: Sequence[np.ndarray], candidates: np.ndarray) -> np.ndarray:
-    return agreement(*(_stack(details, side) for side in candidates.T)) >= SAME
+    return align(*(_stack(details, side) for side in candidates.T))[0] >= SAME
 
 
 def _stack(details: Sequence[np.ndarray], which: np.ndarray) -> np.ndarray:
@@ -141,20 +143,27 @@ def _planes(down: int, along: int) -> np.ndarray:
     return normals - trends.astype(np.float32) @ (trends.T.astype(np.float32) @ normals)
 
 
-def agreement(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """How well the details (M, H, W) of pairs agree, under the best map and shift: (M,), up to 1.
+def align(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How well the details (M, H, W) of pairs agree, (M,) float32 up to 1, and how: (M, 3) int64.
 
-    The height of the peak of band-limited phase-only correlation.
+    The agreement is the height of the peak of band-limited phase-only correlation, under the best
+    map and shift. Those are map, down and right: `turned(second, map)`, moved by so many cells,
+    lies on the first.
     """
     shape = first.shape[1:]
-    here, best = fft.rfft2(_phases(first)), np.zeros(len(first), np.float32)
-    there = _phases(second)
+    here, there = fft.rfft2(_phases(first)), _phases(second)
     down, right = (np.arange(-n // REACH, n // REACH + 1) for n in shape)
+    best, how = np.zeros(len(first), np.float32), np.zeros((len(first), 3), np.int64)
     for k in range(8 if shape == SQUARE else 4):
-        other = fft.rfft2(turned(there, k))
-        peaks = fft.irfft2(here * other.conj(), shape)
-        best = np.maximum(best, peaks[:, down[:, None], right].max(axis=(1, 2)))
-    return best
+        peaks = fft.irfft2(here * fft.rfft2(turned(there, k)).conj(), shape)
+        peaks = peaks[:, down[:, None], right].reshape(len(first), -1)
+        highest = peaks.argmax(axis=1)
+        height = peaks.max(axis=1)
+        better = height > best
+        y, x = np.divmod(highest[better], len(right))
+        best[better] = height[better]
+        how[better] = np.stack([np.full_like(y, k), down[y], right[x]], axis=1)
+    return best, how
 
 
 def _phases(details: np.ndarray) -> np.ndarray:

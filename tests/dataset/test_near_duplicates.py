@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
-from common.dataset.near_duplicates import SQUARE, STRIP, agreement, describe, hash_, pairs, turned
+from common.dataset.near_duplicates import SQUARE, STRIP, align, describe, hash_, pairs, turned
 from common.dataset.splits import near_duplicate_pairs
 from common.labels import load, read_image
 from data import synthetic
@@ -152,5 +152,9 @@ def test_hash_and_agreement_know_no_map(shape: tuple[int, int]) -> None:
     for k in range(8 if shape == SQUARE else 4):
         copies = np.ascontiguousarray(turned(details, k))
         assert (hash_(copies) == hash_(details)).mean() > 0.999
-        np.testing.assert_allclose(agreement(details, copies), 1, atol=1e-3)
-        assert agreement(details, np.ascontiguousarray(turned(others, k))).max() < 0.2
+        agreement, how = align(details, copies)
+        np.testing.assert_allclose(agreement, 1, atol=1e-3)
+        for detail, copy, (own, down, right) in zip(details, copies, how, strict=True):
+            assert (turned(copy, own) == detail).all()
+            assert (down, right) == (0, 0)
+        assert align(details, np.ascontiguousarray(turned(others, k)))[0].max() < 0.2
