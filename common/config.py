@@ -9,12 +9,12 @@ from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from common.losses import loss_names
-
 PROJECT = Path(__file__).resolve().parents[1]
 
 # Options that no longer exist, with the value at which they did nothing: old runs may have them.
 REMOVED = {"on_nonfinite": "stop"}
+
+LOSSES = ("ce", "bce", "dice", "focal_tversky", "lovasz")  # what common.losses can sum
 
 
 @dataclass
@@ -72,6 +72,12 @@ class TrainConfig:
     """Draw all strips alike, or those with rare classes more often (repeat factors)."""
     base_channels: int = 64
     """Channels of the first stage; the others scale with it."""
+    folds: int | None = None
+    """Cross-validation: this many parts, at least 3, one of which tests, the next validates."""
+    fold: int | None = None
+    """With --folds: the part that tests, from 0."""
+    share: float = 1.0
+    """Train on this share of the train part, whole groups, in as many steps as on all of it."""
     split: Path | None = None
     """split.csv (image,split,group) to use as it is, --limit or not, in place of a new one."""
     store: Path = PROJECT / "data" / ".store"
@@ -94,7 +100,7 @@ class TrainConfig:
             self.height, self.width = parse_size("--size", size)
         at_least = {
             "epochs": 1, "batch_size": 1, "height": 8, "width": 8, "base_channels": 1,
-            "workers": 0, "seed": 0, "limit": 3,
+            "workers": 0, "seed": 0, "limit": 3, "folds": 3, "fold": 0,
         }  # fmt: skip
         for name, low in at_least.items():
             value = getattr(self, name)
@@ -108,6 +114,12 @@ class TrainConfig:
             value = getattr(self, name)
             if not 0 <= value < high:
                 raise ValueError(f"{_flag(name)} must be at least 0 and below {high}, got {value}")
+        if (self.folds is None) != (self.fold is None):
+            raise ValueError("--folds and --fold go together")
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"--fold must be below --folds {self.folds}, got {self.fold}")
+        if not 0 < self.share <= 1:
+            raise ValueError(f"--share must be above 0 and at most 1, got {self.share}")
         try:
             loss_names(self.loss)
         except ValueError as error:
@@ -153,6 +165,27 @@ class TrainConfig:
         return cls(
             **{k: Path(v) if k in paths and v is not None else v for k, v in options.items()}
         )
+
+
+def completed(options: dict[str, Any]) -> dict[str, Any]:
+    """A run's options as this version would have written them: absent ones have their default.
+
+    For what was done before an option existed is its default. Options that no longer exist are left
+    out where they had the value at which they did nothing.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
+    return defaults | {k: v for k, v in options.items() if (k, v) not in REMOVED.items()}
+
+
+def loss_names(name: str) -> list[str]:
+    """The losses that a name such as "ce+dice" sums. ValueError for an unknown or repeated one."""
+    names = name.split("+")
+    if not set(names) <= set(LOSSES) or len(set(names)) < len(names):
+        raise ValueError(
+            f"unknown loss {name!r}: give one of {', '.join(LOSSES)}, "
+            "or a sum of different ones such as 'ce+dice'"
+        )
+    return names
 
 
 def parse_size(option: str, text: str) -> tuple[int, int]:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.config import loss_names
 from common.distributed import sum_over_ranks, world_size
 
 
@@ -194,24 +195,13 @@ def class_weights(pixel_counts: Tensor | np.ndarray | Sequence[int], limit: floa
     return torch.where(counts > 0, weights, 1.0).float()
 
 
-LOSSES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+TERMS: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
     "ce": cross_entropy,
     "bce": binary_cross_entropy,
     "dice": lambda logits, target, _: soft_dice(logits, target),
     "focal_tversky": lambda logits, target, _: focal_tversky(logits, target),
     "lovasz": lambda logits, target, _: lovasz_softmax(logits, target),
 }
-
-
-def loss_names(name: str) -> list[str]:
-    """The losses that a name such as "ce+dice" sums. ValueError for an unknown or repeated one."""
-    names = name.split("+")
-    if not set(names) <= set(LOSSES) or len(set(names)) < len(names):
-        raise ValueError(
-            f"unknown loss {name!r}: give one of {', '.join(LOSSES)}, "
-            "or a sum of different ones such as 'ce+dice'"
-        )
-    return names
 
 
 def build_loss(name: str, class_weights: Tensor | None = None) -> Loss:
@@ -241,7 +231,7 @@ class Loss(nn.Module):
         self._check(logits, target)
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.float()
-            return sum(LOSSES[name](logits, target, self.class_weights) for name in self.names)
+            return sum(TERMS[name](logits, target, self.class_weights) for name in self.names)
 
     def extra_repr(self) -> str:
         return "+".join(self.names)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import losses
-from common.losses import LOSSES, build_loss, class_weights
+from common.config import LOSSES
+from common.losses import TERMS, build_loss, class_weights
 
 WEIGHTS = torch.tensor([0.3, 2.0, 4.0, 0.5, 1.5])
 SUMS = ["ce+dice", "bce+dice", "ce+lovasz", "bce+lovasz", "bce+focal_tversky"]
@@ -434,3 +435,7 @@ def test_wrong_input_is_refused_by_every_loss(logits, target, message):
     for name in NAMES:
         with pytest.raises(ValueError, match=message):
             build_loss(name, WEIGHTS)(logits, target)
+
+
+def test_the_names_that_options_accept_are_those_of_the_losses() -> None:
+    assert tuple(TERMS) == LOSSES

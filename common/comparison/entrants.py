@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from common import runs
+from common.config import completed
 from common.dataset import splits
 from common.errors import UserError
 from common.labels import Labels
@@ -134,4 +135,5 @@ def _difference(own: Recipe, namesakes: Iterable[Recipe]) -> str:
 
 
 def _recipe(run: Run) -> Recipe:
-    return {key: value for key, value in run.options.items() if key not in _NOT_RECIPE}
+    options = completed(run.options)
+    return {key: value for key, value in options.items() if key not in _NOT_RECIPE}

@@ -36,7 +36,7 @@ def build_loaders(config: TrainConfig, augmentation: Augmentation) -> tuple[Load
         rows = data.rows(part)
         return Loader(data, pixels, rows, config.batch_size, device, config.seed, *training)
 
-    train = loader("train", augmentation, config.sampling, config.crop_size)
+    train = loader("train", augmentation, config.sampling, config.crop_size, data.epoch_images)
     return train, loader("val"), loader("test")
 
 
@@ -50,11 +50,11 @@ class Loader:
     twice, none left out. Everything follows from (seed, epoch, step), so any batch can be made
     again.
 
-    sampling: an epoch of training draws as many images as there are, "uniform" each once,
-    "balanced" each in proportion to its repeat factor (`sampling.repeat_factors`, of the classes
-    that have pixels at this size), rounded up or down by chance. crop: height and width of crops
-    that are trained on (`crops.place`) in place of whole images, for each image of a batch as many
-    as come nearest to its area: steps, and what one costs, stay the same.
+    draws: images that an epoch of training draws; None for as many as rows. sampling: "uniform"
+    draws all alike, "balanced" each in proportion to its repeat factor (`sampling.repeat_factors`,
+    of the classes that have pixels at this size), rounded up or down by chance. crop: height and
+    width of crops that are trained on (`crops.place`) in place of whole images, for each image of a
+    batch as many as come nearest to its area: steps, and what one costs, stay the same.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Loader:
         augmentation: Augmentation | None = None,
         sampling: Literal["uniform", "balanced"] = "uniform",
         crop: tuple[int, int] | None = None,
+        draws: int | None = None,
     ) -> None:
         self.data = data
         self.rows = torch.from_numpy(rows)
@@ -77,8 +78,9 @@ class Loader:
         self.augmentation = dataclasses.replace(augmentation, shift=0) if crop else augmentation
         self.epoch = 0
         self.start_step = 0
+        self._count = draws or len(rows)
         self.batch_size = (
-            _shared(batch_size, len(rows)) if augmentation else max(1, batch_size // world_size())
+            _shared(batch_size, self._count) if augmentation else max(1, batch_size // world_size())
         )
         self._images, self._labels = pixels
         self.resident = self._images.device == device  # else batches are made ahead
@@ -88,7 +90,8 @@ class Loader:
         self._pieces = round(math.prod(whole) / math.prod(self._size))  # for an image of a batch
         shows = data.store.pixel_counts[rows, 1:] > 0
         factors = repeat_factors(shows) if sampling == "balanced" else np.ones(len(rows))
-        self._draws = factors / factors.mean() * self._pieces  # of each row in an epoch, on average
+        drawn = self._pieces * self._count / len(rows)
+        self._draws = factors / factors.mean() * drawn  # of each row in an epoch, on average
 
     def set_epoch(self, epoch: int, start_step: int = 0) -> None:
         """Chooses the order and the augmentation of the next iteration, from `start_step` on."""
@@ -97,7 +100,7 @@ class Loader:
     def __len__(self) -> int:
         """Steps of one whole epoch; without augmentation, of this process's share."""
         if self.augmentation:
-            return len(self.rows) // self.batch_size
+            return self._count // self.batch_size
         return -(-len(self._order()) // self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -132,7 +135,7 @@ class Loader:
         if not self.augmentation:
             return self.rows[rank() :: world_size()]
         draws = rounded(self._draws, np.random.default_rng((self.seed, self.epoch)))
-        order = torch.randperm(len(self.rows) * self._pieces, generator=self._generator(-1))
+        order = torch.randperm(self._count * self._pieces, generator=self._generator(-1))
         return self.rows.repeat_interleave(torch.from_numpy(draws))[order]
 
     def _batch_rows(self, order: torch.Tensor, step: int) -> torch.Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from common.config import PROJECT, TrainConfig
 from common.dataset import splits
 from common.dataset.store import Store, open_store
 from common.distributed import is_main, one_at_a_time_per_node
+from common.errors import UserError
 from common.labels import Labels
 from data.synthetic import IMAGES, generate
 
@@ -26,6 +28,8 @@ class Data:
     fingerprint: str
     split: pd.DataFrame
     store: Store
+    share: float = 1.0
+    """Of the train part, that is trained on."""
 
     @property
     def num_classes(self) -> int:
@@ -33,9 +37,16 @@ class Data:
         return self.labels.num_classes + 1
 
     def rows(self, part: str) -> np.ndarray:
-        """Rows of the store that belong to 'train', 'val' or 'test', int64."""
+        """Rows of the store that are trained on ('train'), or belong to 'val' or 'test', int64."""
         members = set(self.split.loc[self.split["split"] == part, "image"])
+        if part == "train" and self.share < 1:
+            members = set(splits.share(self.split, self.share, self.labels))
         return np.array([i for i, name in enumerate(self.store.names) if name in members])
+
+    @property
+    def epoch_images(self) -> int:
+        """Images that an epoch of training draws: the whole train part's number at any share."""
+        return int((self.split["split"] == "train").sum())
 
     def lost_masks(self) -> list[tuple[int, int]]:
         """For each defect class, how many masks have no pixel left at the store's size, of all."""
@@ -64,22 +75,28 @@ def prepare(config: TrainConfig) -> Data:
 
     Raises UserError for anything wrong with the data: it is all found here, before training.
     """
+    own = config.out is not None and config.split == config.out / "split.csv"  # of a resumed run
+    if config.folds is not None and config.split and not own:
+        raise UserError("--folds makes its own split; leave out --split, or --folds and --fold.")
     with one_at_a_time_per_node():
         root = config.data or default_root()
         labels = labels_module.load(root)
         fingerprint = labels_module.fingerprint(labels)
         if config.split:
             split = splits.read(config.split, labels)
-            if config.out is None or config.split != config.out / "split.csv":  # not the run's own
+            if not own:
                 _warn_of_leaks(split, config, labels)
         else:
             split = splits.make_split(labels, cache=config.store)
             if config.limit:
                 split = splits.limit(split, config.limit, labels)
+            if config.folds is not None:
+                some = dataclasses.replace(labels, images=tuple(split["image"]))
+                split = splits.make_fold(some, config.folds, config.fold, config.store)
         names = sorted(split["image"])
         size = (config.height, config.width)
         store = open_store(labels, names, size, config.store, fingerprint, config.workers)
-    return Data(labels, fingerprint, split, store)
+    return Data(labels, fingerprint, split, store, config.share)
 
 
 def _warn_of_leaks(split: pd.DataFrame, config: TrainConfig, labels: Labels) -> None:

@@ -48,18 +48,37 @@ def make_split(
     fractions: of train, val and test. cache: folder that keeps the near-duplicates of a data set.
     Raises UserError with fewer than three groups, and for images that cannot be read.
     """
+    table = _dealt(labels, seed, fractions, cache)
+    return table.assign(split=[PARTS[k] for k in table["split"]])
+
+
+def make_fold(labels: Labels, folds: int, fold: int, cache: Path | None = None) -> pd.DataFrame:
+    """As `make_split`, of a partition into `folds` parts of one size: part `fold`, from 0, tests.
+
+    The part behind it, in a circle, validates, and the others train. So over all folds every image
+    is tested once. Raises UserError with fewer groups than folds, else as `make_split`.
+    """
+    table = _dealt(labels, 0, [1 / folds] * folds, cache)
+    part = {fold: "test", (fold + 1) % folds: "val"}
+    return table.assign(split=[part.get(k, "train") for k in table["split"]])
+
+
+def _dealt(
+    labels: Labels, seed: int, fractions: Sequence[float], cache: Path | None
+) -> pd.DataFrame:
+    """Table `image,split,group` in which the split is the number of one of the fractions."""
     group = group_images(labels, near_duplicate_pairs(labels, cache))
     names = sorted(set(group))
-    if len(names) < len(PARTS):
+    if len(names) < len(fractions):
         raise UserError(
             f"{labels.root} has {len(labels.images)} images in {len(names)} groups of "
-            "near-duplicates; train, val and test need a group each."
+            f"near-duplicates; a split into {len(fractions)} parts needs a group for each."
         )
     sets: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
     for image, name in zip(labels.images, group, strict=True):
         sets[name].append(labels.classes(image))
     part = apportion(list(sets.values()), shuffled(names, seed), fractions)
-    part_of = {name: PARTS[k] for name, k in zip(names, part, strict=True)}
+    part_of = dict(zip(names, part.tolist(), strict=True))
     split = [part_of[name] for name in group]
     return pd.DataFrame({"image": labels.images, "split": split, "group": group})
 
@@ -80,6 +99,22 @@ def limit(split: pd.DataFrame, count: int, labels: Labels, seed: int = 0) -> pd.
                 chosen.append(name)
                 taken += len(members[name])
     return split[split["group"].isin(chosen)].reset_index(drop=True)
+
+
+def share(split: pd.DataFrame, fraction: float, labels: Labels, seed: int = 0) -> list[str]:
+    """Images of the train part that make up about this fraction of it: whole groups, nested.
+
+    A smaller fraction's images are among a larger one's; the first groups show every class.
+    """
+    rows = split[split["split"] == "train"]
+    members = {name: list(images) for name, images in rows.groupby("group")["image"]}
+    chosen: list[str] = []
+    for name in _each_class_first(members, labels, seed):
+        if not chosen or len(chosen) + len(members[name]) / 2 <= fraction * len(rows):
+            chosen += members[name]
+        else:
+            break
+    return sorted(chosen)
 
 
 def leak(split: pd.DataFrame) -> float:

@@ -35,6 +35,13 @@ def test_seeds_of_a_recipe_are_one_variant():
     assert variants(runs) == {"unet_64x400": [0, 2], "modified_unet 256x400": [1]}
 
 
+def test_an_option_that_a_run_is_too_old_to_have_is_no_difference():
+    runs = [a_run("a"), a_run("b", seed=1, share=1.0, sampling="uniform", crop=None)]
+    assert variants(runs) == {"unet_64x400": [0, 1]}
+    assert len(variants([*runs, a_run("c", on_nonfinite="stop", seed=2)])) == 1
+    assert len(variants([*runs, a_run("c", on_nonfinite="skip", seed=2)])) == 2
+
+
 def test_recipes_of_a_size_are_told_apart_by_what_differs():
     runs = [a_run("a"), a_run("b", loss="dice"), a_run("c", epochs=9), a_run("d", seed=3)]
     assert variants(runs) == {

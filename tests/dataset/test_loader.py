@@ -326,3 +326,29 @@ def test_strips_of_make_demo_are_those_of_a_training_without_data(monkeypatch, t
     assert synthetic.main(["--out", str(root), "--images", "2", "--seed", "0"]) == 0
     assert default_root() == root
     assert synthetic.Options().images == IMAGES
+
+
+def test_a_share_is_trained_on_in_as_many_steps_and_no_other_image_is_seen(config: Config) -> None:
+    whole, *_ = build_loaders(config, Augmentation())
+    some, val, _ = build_loaders(replace(config, share=0.3), Augmentation())
+    assert len(some) == len(whole)
+    assert len(some.rows) < 0.4 * len(whole.rows)
+    for loader in (whole, some):
+        loader.set_epoch(1)
+    names = [some.data.store.names[row] for row in some._order()]
+    assert len(names) == len(whole.rows)
+    assert set(names) == {some.data.store.names[row] for row in some.rows}
+    counts = [names.count(name) for name in set(names)]
+    assert max(counts) - min(counts) <= 1
+    assert some.data.normalisation != whole.data.normalisation
+    assert val.data.split.equals(whole.data.split)
+
+
+def test_a_fold_is_split_as_the_partition_says_and_not_by_hand(config: Config, tmp_path) -> None:
+    fold = prepare(replace(config, folds=3, fold=1))
+    other = prepare(replace(config, folds=3, fold=2, seed=5))
+    assert set(fold.rows("val")) == set(other.rows("test"))
+    with pytest.raises(UserError, match="--folds makes its own split"):
+        prepare(replace(config, folds=3, fold=1, split=tmp_path / "split.csv"))
+    few = [prepare(replace(config, folds=3, fold=k, limit=30)) for k in range(3)]
+    assert {tuple(data.store.names) for data in few} == {few[0].store.names}

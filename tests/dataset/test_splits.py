@@ -24,6 +24,7 @@ from common.dataset.splits import (
 )
 from common.errors import UserError
 from common.labels import Labels, fingerprint, load, read_image
+from tests import tiny
 
 NO_PAIRS = np.empty((0, 2), np.int64)
 
@@ -110,7 +111,7 @@ def test_three_groups_are_enough(monkeypatch, sizes: tuple[int, ...]) -> None:
 
 def test_two_groups_are_not(monkeypatch) -> None:
     unlike(monkeypatch)
-    with pytest.raises(UserError, match=r"9 images in 2 groups .* need a group each"):
+    with pytest.raises(UserError, match=r"9 images in 2 groups .* needs a group for each"):
         make_split(no_images([()] * 9, ["a"] * 8 + ["b"]))
 
 
@@ -284,3 +285,49 @@ def test_mirrored_and_turned_copies_share_a_part(real_data: Path) -> None:
     part = make_split(some).set_index("image")["split"]
     for copies in alike:
         assert part[np.array(labels.images)[copies]].nunique() == 1
+
+
+def test_folds_test_every_image_once_and_the_next_one_validates(dataset):
+    data = load(dataset)
+    tables = [splits.make_fold(data, 5, fold) for fold in range(5)]
+    tested = [set(table.loc[table["split"] == "test", "image"]) for table in tables]
+    assert sorted(image for part in tested for image in part) == sorted(data.images)
+    for fold, table in enumerate(tables):
+        assert set(table.loc[table["split"] == "val", "image"]) == tested[(fold + 1) % 5]
+        assert (table.groupby("group")["split"].nunique() == 1).all()
+        assert table[["image", "group"]].equals(tables[0][["image", "group"]])
+    assert max(map(len, tested)) - min(map(len, tested)) <= 4
+
+
+def test_folds_share_the_classes(dataset):
+    data = load(dataset)
+    table = splits.make_fold(data, 3, 1)
+    for k in range(1, data.num_classes + 1):
+        having = table["image"].map(lambda image, k=k: k in data.classes(image))
+        counts = table[having].groupby("split").size()
+        if having.sum() >= 3:
+            assert set(counts.index) == set(splits.PARTS)
+
+
+def test_more_folds_than_groups_are_refused(tmp_path):
+    root = tiny.make_data(tmp_path / "data", images=4)
+    with pytest.raises(UserError, match=r"4 images in 4 groups .* 5 parts"):
+        splits.make_fold(load(root), 5, 0)
+
+
+def test_shares_of_the_train_part_are_nested_whole_groups_that_show_every_class(dataset):
+    data = load(dataset)
+    split = splits.make_split(data)
+    train = split[split["split"] == "train"]
+    before: set[str] = set()
+    for fraction in (0.1, 0.25, 0.5, 0.9, 1.0):
+        some = set(splits.share(split, fraction, data))
+        assert before <= some <= set(train["image"])
+        assert abs(len(some) - fraction * len(train)) <= train.groupby("group").size().max()
+        assert set(train.loc[~train["image"].isin(some), "group"]).isdisjoint(
+            train.loc[train["image"].isin(some), "group"]
+        )
+        before = some
+    assert before == set(train["image"])
+    shown = {k for image in splits.share(split, 0.1, data) for k in data.classes(image)}
+    assert shown == {k for image in train["image"] for k in data.classes(image)}
