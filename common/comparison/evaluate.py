@@ -23,6 +23,7 @@ import cv2
 import numpy as np
 
 from common.comparison.tally import Tally, Truth, concatenate, tally_image, truth_of
+from common.dataset.images import any_large
 from common.dataset.stream import ahead, batches
 from common.files import publish
 from common.inference import Segmenter
@@ -95,8 +96,13 @@ def read_prediction(path: Path) -> np.ndarray:
 def decoded_batches(
     labels: Labels, names: Sequence[str], batch_size: int, pool: Executor
 ) -> Iterator[list[tuple[str, np.ndarray]]]:
-    """Batches of (name, image (H, W) uint8), one size within a batch, decoded ahead in the pool."""
-    images = ahead(read_image, map(labels.path, names), pool, depth=2 * batch_size)
+    """Batches of (name, image (H, W) uint8), one size within a batch, decoded ahead in the pool.
+
+    Where large images are among them, one at a time and none ahead.
+    """
+    paths = [labels.path(name) for name in names]
+    batch_size, depth = (1, 0) if any_large(paths) else (batch_size, 2 * batch_size)
+    images = ahead(read_image, paths, pool, depth)
     pairs = zip(names, images, strict=True)
     for _, same_size in groupby(pairs, key=lambda pair: pair[1].shape):
         yield from batches(same_size, batch_size)

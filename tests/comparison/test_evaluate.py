@@ -10,6 +10,7 @@ from common import runs
 from common.comparison import evaluate as module
 from common.comparison.evaluate import Contestant, evaluate, read_prediction
 from common.comparison.tally import concatenate, tally_image, truth_of
+from common.dataset import images
 from common.inference import Segmenter
 from common.labels import load, read_image
 from common.metrics import confusion
@@ -63,6 +64,19 @@ def forwards(monkeypatch):
 
 def equal(a, b):
     return all((getattr(a, name) == getattr(b, name)).all() for name in vars(a))
+
+
+def test_large_images_are_evaluated_one_by_one(
+    contestant, labels, names, forwards, tmp_path, monkeypatch
+):
+    (tally,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "state", batch_size=3)
+    forwards.clear()
+    monkeypatch.setattr(images, "LARGE", 256 * 1600)
+    context = [*CONTEXT, "again"]
+    (again,) = evaluate([contestant], labels, names, context, tmp_path / "state", batch_size=3)
+    assert forwards == [1] * len(names)
+    np.testing.assert_array_equal(again.size, tally.size)
+    np.testing.assert_allclose(again.probability, tally.probability, atol=1e-5)
 
 
 def test_counts_are_those_of_each_image_by_itself(contestant, labels, names, tmp_path, monkeypatch):
