@@ -112,6 +112,7 @@ def begin(
         "name": own.run_name or folder.name,
         "job_type": own.run_job_type or job_type,
         "dir": place,
+        "reinit": "create_new",  # a run apart from `wandb.run`, beside which `login` finds nothing
         "settings": settings(),
     }
     try:

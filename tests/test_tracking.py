@@ -152,6 +152,7 @@ def test_a_service_that_dies_is_said_and_passed_over(tmp_path: Path, capsys) -> 
         tracker.log_step(step, 1.0, 1.0)
     tracker.finish()
     assert "off for the rest of this run" in capsys.readouterr().out
+    assert wandb.run is None  # or the next training in this process would find no login
     with pytest.raises(ConnectionError):
         wandb.teardown()  # of the dead
 
