@@ -9,7 +9,6 @@ from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-
 _HOME = Path(__file__).resolve().parents[1]
 CHECKOUT = _HOME if (_HOME / "pyproject.toml").is_file() else None
 """Folder of the checkout that the package is used from; None where it was installed."""

@@ -78,7 +78,7 @@ def export(config: Config) -> int:
     names = _of_size(labels, names, strip_size, config.limit)
 
     segmenter = Segmenter(record, torch.device("cpu"))
-    thresholds = thresholds_module.load(record.path)
+    thresholds = thresholds_module.load(record.path, record.num_classes - 1)
     model = to_onnx(StripNetwork(segmenter, thresholds, strip_size), strip_size)
     add_metadata(model, record, thresholds, strip_size)
     content = model.SerializeToString()

@@ -96,7 +96,9 @@ def predict(config: Config) -> int:
     spare([*paths, *tables_beside(config.out), *record.path.iterdir()], config.out)
     _check_folders(config, paths)
     segmenter = Segmenter(record, pick_device(config.device))
-    thresholds = thresholds_module.load(record.path) if config.thresholds else None
+    thresholds = (
+        thresholds_module.load(record.path, record.num_classes - 1) if config.thresholds else None
+    )
     rule = _rule(thresholds, config, record.class_titles)
     print(f"{len(paths)} images, {record.name} on {segmenter.device}; {rule}")
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,77 @@ from torch import nn
 from common import checkpoint
 from common.errors import UserError
 from common.labels import class_titles
+
+# Columns of metrics.csv that commands read.
+METRICS = ("epoch", "train/loss", "val/loss", "val/dice_mean", "val/dice_positive",
+           "val/kaggle_dice", "epoch_seconds")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of config.json must be; one that is not `needed` may be absent."""
+
+    words: str
+    fits: Callable[[Any], bool]
+    needed: bool = True
+
+    def check(self, saved: Any, name: str) -> None:
+        """Raises ValueError where the part `name`, keys joined by dots, is not so in `saved`."""
+        for key in name.split("."):
+            if not isinstance(saved, dict) or key not in saved:
+                if self.needed:
+                    raise ValueError(f"its part {name} is missing")
+                return
+            saved = saved[key]
+        if not self.fits(saved):
+            raise ValueError(f"its part {name} is {saved!r:.60}, not {self.words}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value <= 1_000_000
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+def _are_names(value: Any) -> bool:
+    return _are_all(_is_text)(value) and all(k.isascii() and k.isdigit() for k in value)
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+PARTS = {
+    "variant": Part("a name", lambda value: _is_text(value) and value.isidentifier()),
+    "options.height": Part("a size in pixels", _is_count),
+    "options.width": Part("a size in pixels", _is_count),
+    "options.epochs": Part("a number of epochs", _is_count, needed=False),
+    "model.num_classes": Part(
+        "2 to 256 classes", lambda value: type(value) is int and 2 <= value <= 256
+    ),
+    "model": Part("whole numbers by name", _are_all(_is_count)),
+    "normalisation": Part(
+        "a mean and a standard deviation", lambda value: _is_range(value) and value[1] > 0
+    ),
+    "data.root": Part("a path", _is_text),
+    "data.fingerprint": Part("a fingerprint", _is_text),
+    "data.class_names": Part("names of classes", _are_names, needed=False),
+    "data.drift": Part("ranges by name", _are_all(_is_range), needed=False),
+    "baselines": Part("figures by name", _are_all(lambda value: type(value) in (int, float))),
+    "git_commit": Part("a commit or null", lambda value: value is None or _is_text(value)),
+    "wandb_id": Part("an id", _is_text),
+    "versions": Part("versions by name", lambda value: isinstance(value, dict), needed=False),
+}
 
 
 @dataclass(frozen=True)
@@ -57,11 +131,19 @@ class Run:
         return self.options["height"], self.options["width"]
 
     def metrics(self) -> pd.DataFrame:
-        """metrics.csv: a row an epoch."""
+        """metrics.csv: a row an epoch, all of them numbers. Raises UserError where it is not so."""
+        file = self.path / "metrics.csv"
         try:
-            return pd.read_csv(self.path / "metrics.csv")
+            table = pd.read_csv(file)
+            if absent := [name for name in METRICS if name not in table]:
+                raise ValueError(f"it has no column {', '.join(absent)}")
+            if table.empty:
+                raise ValueError("it has no row")
+            return table.apply(pd.to_numeric)
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {self.path / 'metrics.csv'}: {error}") from error
+            raise UserError(
+                f"cannot read {file}: {error}\nResuming writes it anew: --resume {self.path}"
+            ) from error
 
     def build_model(self, device: torch.device | str = "cpu") -> nn.Module:
         """The trained network (best epoch, averaged weights) in eval mode on `device`."""
@@ -72,17 +154,27 @@ class Run:
 
 
 def load(path: Path | str) -> Run:
-    """Reads a run directory. Raises UserError where it is none or is not whole."""
+    """Reads a run directory. Raises UserError where it is none or is not whole.
+
+    What config.json holds beyond the parts of a Run is left alone: a later version's.
+    """
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"no run directory {path}. Train one with: python unet_64x400/train.py")
+    file = path / "config.json"
     try:
-        saved = json.loads((path / "config.json").read_text())
-        return Run(path=path, **saved | {"normalisation": tuple(saved["normalisation"])})
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        for name, part in PARTS.items():
+            part.check(saved, name)
     except FileNotFoundError:
         raise UserError(f"{path} is no run directory: it has no config.json.") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path / 'config.json'} is damaged: {error}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} is damaged: {error}\nBring it back from a copy of the run, or train anew."
+        ) from error
+    parts = {field.name for field in fields(Run)} & set(saved)
+    normalisation = tuple(saved["normalisation"])
+    return Run(path=path, **{k: saved[k] for k in parts} | {"normalisation": normalisation})
 
 
 def new_model(variant: str, arguments: dict[str, Any]) -> nn.Module:
@@ -91,4 +183,8 @@ def new_model(variant: str, arguments: dict[str, Any]) -> nn.Module:
         module = importlib.import_module(f"{variant}.model")
     except ModuleNotFoundError as error:
         raise UserError(f"the run's variant {variant!r} cannot be imported: {error}") from error
+    try:
+        inspect.signature(module.build_model).bind(**arguments)
+    except TypeError as error:
+        raise UserError(f"the network of {variant!r} cannot be built again: {error}") from error
     return module.build_model(**arguments)

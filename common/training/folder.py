@@ -85,7 +85,9 @@ def _newest_unfinished(config: TrainConfig, held: ExitStack) -> Choice | None:
         folder = path.parent
         try:
             run = runs.load(folder)
-            if (folder / "metrics.csv").exists() and len(run.metrics()) >= run.options["epochs"]:
+            if (folder / "metrics.csv").exists() and len(run.metrics()) >= run.options.get(
+                "epochs", 0
+            ):
                 continue
             merged = _merge(config, run)
             held.enter_context(claim(folder))

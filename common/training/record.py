@@ -27,6 +27,7 @@ from common.training.state import Progress, Training
 from common.training.step import MuonAdamW
 
 SAMPLES = 4
+PASSING = ("second", "wait", "memory")  # in the names of figures that no repeat gives again
 
 
 def record(training: Training, row: dict[str, float], improved: bool) -> None:
@@ -34,9 +35,11 @@ def record(training: Training, row: dict[str, float], improved: bool) -> None:
     folder = training.folder
     try:
         if improved:
+            # Without what differs between repeats, so that equal weights are equal files.
+            lasting = {k: v for k, v in row.items() if not any(word in k for word in PASSING)}
             checkpoint.save(
                 folder / "best.pt",
-                {"model": _plain(training.average), "epoch": row["epoch"], "metrics": row},
+                {"model": _plain(training.average), "epoch": row["epoch"], "metrics": lasting},
             )
             (folder / thresholds.FILE).unlink(missing_ok=True)  # chosen for the weights before
             _save_samples(training, row["epoch"])

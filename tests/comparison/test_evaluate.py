@@ -11,6 +11,7 @@ from common.comparison import evaluate as module
 from common.comparison.evaluate import Contestant, evaluate, read_prediction
 from common.comparison.tally import concatenate, tally_image, truth_of
 from common.dataset import images
+from common.errors import UserError
 from common.inference import Segmenter
 from common.labels import load, read_image
 from common.metrics import confusion
@@ -171,6 +172,30 @@ def test_whatever_a_figure_depends_on_makes_it_new(contestant, labels, names, tm
     next(contestant.predictions.iterdir()).unlink()
     assert again(contestant) == len(names)
     assert again(contestant) == 0
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-1], lambda b: b[:-9] + b"x" * 9])
+def test_a_damaged_chunk_is_evaluated_anew_and_said(
+    contestant, labels, names, tmp_path, forwards, capsys, damage
+):
+    (before,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    (chunk,) = (tmp_path / "state").glob("*.npz")
+    chunk.write_bytes(damage(chunk.read_bytes()))
+    forwards.clear()
+    (again,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    assert sum(forwards) == len(names)
+    assert f"{chunk} was damaged" in capsys.readouterr().out
+    for name, array in vars(before).items():
+        np.testing.assert_array_equal(getattr(again, name), array)
+    evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    assert sum(forwards) == len(names)
+
+
+def test_a_damaged_label_map_is_said(tmp_path):
+    for content in (b"", b"\x89PNG\r\n"):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.png .*(\n.*)*Delete this file"):
+            read_prediction(tmp_path / "a.png")
 
 
 def test_label_maps_of_images_no_longer_asked_for_go(contestant, labels, names, tmp_path):
