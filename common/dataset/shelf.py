@@ -1,4 +1,8 @@
-"""What pixel stores there are, and which of them are of no use any more."""
+"""Lists the pixel stores that trainings have left, and deletes those of no use any more.
+
+python -m common.dataset.store --list
+python -m common.dataset.store --prune --days 7
+"""
 
 from __future__ import annotations
 
@@ -21,11 +25,7 @@ DAY = 24 * 60 * 60
 
 @dataclass
 class Config:
-    """List the pixel stores that trainings have left, or delete those of no use.
-
-    python -m common.dataset.store --list
-    python -m common.dataset.store --prune --days 7
-    """
+    """List the pixel stores, or delete those of no use."""
 
     list: bool = False
     """Print every store: size on disk, when it was last used, and of which data it is."""

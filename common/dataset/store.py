@@ -1,8 +1,5 @@
 """The pixel store: every image and label map decoded once, at one size, memory-mapped.
 
-    python -m common.dataset.store --list
-    python -m common.dataset.store --prune
-
 A JPEG costs about a millisecond to decode at any scale, at every visit; a row of the store costs
 a copy. A store is keyed by the content of the data, the images in it and the size, so a change of
 any of these leads to another store, never to a stale one. It is built in a `.partial` folder under
@@ -169,7 +166,12 @@ def _size_on_disk(folder: Path) -> int:
     return sum(512 * getattr(stat, "st_blocks", stat.st_size // 512) for stat in found)
 
 
-if __name__ == "__main__":
-    from common.dataset.shelf import main
+def main(argv: list[str] | None = None) -> int:
+    """Lists the stores, or deletes those of no use; returns the exit code."""
+    from common.dataset import shelf  # it imports this module
 
+    return shelf.main(argv)
+
+
+if __name__ == "__main__":
     sys.exit(main())
