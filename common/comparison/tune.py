@@ -36,7 +36,7 @@ AIM = "kaggle"
 def ensure_thresholds(segmenter: Segmenter, labels: Labels, batch_size: int = 8) -> Thresholds:
     """The thresholds in the run's directory; where there are none, chosen now and saved there."""
     run = segmenter.run
-    found = thresholds_module.load(run.path, run.num_classes - 1)
+    found = thresholds_module.load(run.path, labels.num_classes)
     if found is not None:
         return found
     chosen = tune(segmenter, labels, splits.part_of(run.path, "val", labels), batch_size)
