@@ -19,9 +19,8 @@ from common import checkpoint
 from common.errors import UserError
 from common.labels import class_titles
 
-# Columns of metrics.csv that commands read.
-METRICS = ("epoch", "train/loss", "val/loss", "val/dice_mean", "val/dice_positive",
-           "val/kaggle_dice", "epoch_seconds")  # fmt: skip
+# Columns of metrics.csv that commands need.
+METRICS = ("epoch", "train/loss", "val/loss", "val/dice_mean", "epoch_seconds")
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,9 @@ PARTS = {
     "data.fingerprint": Part("a fingerprint", _is_text),
     "data.class_names": Part("names of classes", _are_names, needed=False),
     "data.drift": Part("ranges by name", _are_all(_is_range), needed=False),
-    "baselines": Part("figures by name", _are_all(lambda value: type(value) in (int, float))),
+    "baselines": Part(
+        "figures by name", _are_all(lambda value: value is None or _is_number(value))
+    ),
     "git_commit": Part("a commit or null", lambda value: value is None or _is_text(value)),
     "wandb_id": Part("an id", _is_text),
     "versions": Part("versions by name", lambda value: isinstance(value, dict), needed=False),

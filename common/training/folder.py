@@ -85,9 +85,8 @@ def _newest_unfinished(config: TrainConfig, held: ExitStack) -> Choice | None:
         folder = path.parent
         try:
             run = runs.load(folder)
-            if (folder / "metrics.csv").exists() and len(run.metrics()) >= run.options.get(
-                "epochs", 0
-            ):
+            done = len(run.metrics()) if (folder / "metrics.csv").exists() else 0
+            if done and done >= run.options.get("epochs", done):
                 continue
             merged = _merge(config, run)
             held.enter_context(claim(folder))
