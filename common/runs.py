@@ -51,6 +51,11 @@ def _is_number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def _is_figure(value: Any) -> bool:
+    """A number, also one that is not defined: null, NaN in older files."""
+    return value is None or type(value) in (int, float)
+
+
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -83,9 +88,7 @@ PARTS = {
     "data.fingerprint": Part("a fingerprint", _is_text),
     "data.class_names": Part("names of classes", _are_names, needed=False),
     "data.drift": Part("ranges by name", _are_all(_is_range), needed=False),
-    "baselines": Part(
-        "figures by name", _are_all(lambda value: value is None or _is_number(value))
-    ),
+    "baselines": Part("figures by name", _are_all(_is_figure)),
     "git_commit": Part("a commit or null", lambda value: value is None or _is_text(value)),
     "wandb_id": Part("an id", _is_text),
     "versions": Part("versions by name", lambda value: isinstance(value, dict), needed=False),

@@ -113,6 +113,13 @@ def test_the_parts_are_what_a_training_writes(trained_run: Path) -> None:
     assert {name.split(".")[0] for name in runs.PARTS} == set(saved)
 
 
+def test_a_baseline_may_be_undefined(trained_run: Path, tmp_path: Path) -> None:
+    saved = json.loads((trained_run / "config.json").read_text())
+    for value in (None, float("nan")):
+        (tmp_path / "config.json").write_text(json.dumps(saved | {"baselines": {"empty": value}}))
+        assert "empty" in runs.load(tmp_path).baselines
+
+
 def test_parts_of_a_later_version_are_left_alone(trained_run: Path, tmp_path: Path) -> None:
     saved = json.loads((trained_run / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(saved | {"later": 1}))
