@@ -2,11 +2,13 @@
 
     python -m common.compare runs/A runs/B runs/C --out report
     python -m common.compare runs/* --device cuda --batch-size 32
+    python -m common.compare runs/* --aim alarms --alarms-per-100 2
 
 Every run is scored at the images' own size on the test images that all runs share. Runs that
-differ only in their seed count as one variant. Thresholds are chosen on the val part the first
-time a run is compared, and kept in its directory. What was evaluated stays in the --out folder:
-a comparison that was cut off, or is repeated with one run more, computes what is missing.
+differ only in their seed count as one variant. A run's decision is the one in its directory; where
+there is none, or --aim asks for it, it is chosen on the run's val part and kept there. What was
+evaluated stays in the --out folder: a comparison that was cut off, or is repeated with one run
+more, computes what is missing.
 """
 
 from __future__ import annotations
@@ -61,6 +63,12 @@ class Config:
     """auto, cpu, cuda or cuda:N. auto takes a GPU where there is one."""
     precision: Literal["fp32", "bf16"] | None = None
     """bf16 runs the networks in mixed precision. Default: bf16 on a GPU that has it, else fp32."""
+    aim: Literal["kaggle", "balanced", "alarms"] | None = None
+    """Choose every run's decision anew: for Kaggle Dice; for Dice and clean images alike, every
+    class as much as any other; or for few false alarms. Default: the decision in its directory,
+    whoever chose it; where there is none, balanced."""
+    alarms_per_100: float | None = None
+    """With --aim alarms: of a hundred clean strips, in how many at most anything may be found."""
     batch_size: int = 8
     """Images in one forward pass of the evaluation; timing tries its own."""
     repeats: int = 20
@@ -76,6 +84,12 @@ class Config:
         for name, low in {"batch_size": 1, "repeats": 1, "resamples": 100, "seed": 0}.items():
             if getattr(self, name) < low:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least {low}")
+        if (self.aim == "alarms") != (self.alarms_per_100 is not None):
+            raise ValueError("--aim alarms and --alarms-per-100 N go together")
+        if self.alarms_per_100 is not None and not 0 < self.alarms_per_100 < 100:
+            raise ValueError(
+                f"--alarms-per-100 must lie between 0 and 100, got {self.alarms_per_100:g}"
+            )
 
 
 def compare(config: Config, command: str) -> Json:
@@ -162,7 +176,10 @@ def _compare(config: Config, command: str) -> Json:
         "variants": [entry | cost for entry, cost in zip(entries, costs, strict=True)],
         "differences": results.differences(entries, replicates, "scores"),
         "differences_thresholded": results.differences(entries, replicates, "thresholded"),
-        "against_nothing": results.against_nothing(entries, replicates, nothing),
+        "against_nothing": results.against_nothing(entries, replicates, nothing, "scores"),
+        "against_nothing_thresholded": results.against_nothing(
+            entries, replicates, nothing, "thresholded"
+        ),
     }
     _write(whole, gallery(scored, labels, names), config, entered[0].options)
     return whole
@@ -171,12 +188,14 @@ def _compare(config: Config, command: str) -> Json:
 def _contestants(
     entered: Sequence[Run], labels: Labels, config: Config, device: torch.device, precision: str
 ) -> list[Contestant]:
-    """Every run with its network on the device, its thresholds and a folder for its label maps."""
+    """Every run with its network on the device, its decision and a folder for its label maps."""
     result = []
     folders: set[str] = set()
     for run_record in entered:
         segmenter = Segmenter(run_record, device, precision)
-        thresholds = ensure_thresholds(segmenter, labels, config.batch_size)
+        thresholds = ensure_thresholds(
+            segmenter, labels, config.aim, config.alarms_per_100, config.batch_size
+        )
         folder = _free(run_record.name, folders)
         folders.add(folder)
         result.append(Contestant(segmenter, thresholds, config.out / "predictions" / folder))

@@ -19,6 +19,7 @@ from common.errors import UserError
 from common.files import publish_json
 
 FILE = "thresholds.json"
+CURVE_FILE = "thresholds_curve.csv"  # what was not chosen, for the reader of a comparison
 WINDOW = (3, 3)  # pixels of the image's own size that a peak is smoothed over
 BAND = 1 << 22  # pixels whose peaks are looked for at once
 
@@ -60,29 +61,25 @@ class Thresholds:
         publish_json(folder / FILE, {key: getattr(self, key) for key in keys})
 
 
-def load(folder: Path, classes: int | None = None) -> Thresholds | None:
+def load(folder: Path) -> Thresholds | None:
     """The thresholds of a run directory; None where none were chosen yet.
 
     A file of before has no `peak`; it says in `chosen_by`, or not at all, what they were chosen
-    for. Raises UserError where the file is damaged, or for other than `classes` defect
-    classes.
+    for. Raises UserError where the file is damaged.
     """
     path = folder / FILE
     if not path.exists():
         return None
     try:
         saved = json.loads(path.read_text())
-        found = Thresholds(
+        return Thresholds(
             probability=tuple(map(float, saved["probability"])),
             area=tuple(map(int, saved["area"])),
             peak=tuple(map(float, saved.get("peak", ()))),
             aim=str(saved.get("aim", saved.get("chosen_by", Thresholds.aim))),
         )
-        if len(found.area) != (classes or len(found.area)):
-            raise ValueError(f"for {len(found.area)} defect classes, the run has {classes}")
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to choose anew.") from error
-    return found
 
 
 def decide(probabilities: torch.Tensor, thresholds: Thresholds | None) -> torch.Tensor:
@@ -147,10 +144,9 @@ def keep(
     rules = zip(thresholds.probability, thresholds.peak, thresholds.area, strict=True)
     for defect_class, (probability, peak, area) in enumerate(rules, start=1):
         mask = (label_map == defect_class).astype(np.uint8)
-        x, y, width, height = cv2.boundingRect(mask)
-        if width == 0 or (area == 0 and peak <= probability):
+        inside = box(mask)
+        if mask[inside].size == 0 or (area == 0 and peak <= probability):
             continue
-        inside = slice(y, y + height), slice(x, x + width)  # most strips are mostly background
         found = components(mask[inside], drawn[inside] if peak > probability else None)
         short = found.area < area
         if peak > probability:
@@ -158,6 +154,12 @@ def keep(
         short[0] = False  # component 0 is everything else
         label_map[inside][short[found.parts]] = 0
     return label_map
+
+
+def box(mask: np.ndarray) -> tuple[slice, slice]:
+    """The rows and columns that hold a mask (H, W) uint8: most strips are mostly background."""
+    x, y, width, height = cv2.boundingRect(mask)
+    return slice(y, y + height), slice(x, x + width)
 
 
 @dataclass(frozen=True)

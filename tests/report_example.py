@@ -70,15 +70,18 @@ def results(seed: int = 0) -> dict:
         "variants": variants,
         "differences": _differences(rng, variants, metrics, "scores"),
         "differences_thresholded": _differences(rng, variants, metrics, "thresholded"),
-        "against_nothing": [
-            _entry(
-                v["name"], "predicting nothing", key, v["scores"][key]["value"] - floor[key], 0.05
-            )
-            for v in variants
-            for key in metrics
-            if key in floor
-        ],
+        "against_nothing": _against_nothing(variants, floor, "scores"),
+        "against_nothing_thresholded": _against_nothing(variants, floor, "thresholded"),
     }  # fmt: skip
+
+
+def _against_nothing(variants: list[dict], floor: dict, decision: str) -> list[dict]:
+    return [
+        _entry(v["name"], "predicting nothing", key, v[decision][key]["value"] - floor[key], 0.05)
+        for v in variants
+        for key in v[decision]
+        if key in floor
+    ]
 
 
 def gallery(items: int, seed: int = 0, shape: tuple[int, int] = (256, 1600)) -> list[GalleryItem]:
@@ -128,6 +131,11 @@ def _variant(
             "probability": [0.5, 0.55, 0.6, 0.45], "area": [300, 0, 600, 900],
             "peak": [0.5, 0.8, 0.6, 0.9], "aim": "balanced",
         },
+        "thresholds_curve": [
+            {"class": k, "probability": p, "dice_positive": skill * (1.2 - p) if k != 2 else None,
+             "empty_accuracy": p ** 0.2, "taken": p == 0.5}
+            for k in CLASSES for p in (0.1, 0.3, 0.5, 0.7, 0.9)
+        ],
         "size_recall": recalls,
         "size_recall_thresholded": [
             entry | {"recall": 0.9 * entry["recall"], "low": 0.9 * entry["low"]}

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from common import alarms, labels, predict, thresholds
+from common.comparison import false_alarms
 from common.dataset import splits
 from tests import tiny
 
@@ -48,7 +49,7 @@ def val_images(root, run):
 )
 def test_the_smallest_area_that_keeps_the_rate(rate, area, raised, found):
     clean, defective = np.array([0, 9, 0, 5]), np.array([3, 8, 0, 11])
-    choice = alarms.choose(0.5, clean, defective, rate)
+    choice = false_alarms.choose(0.5, clean, defective, rate)
     assert (choice.area, choice.alarms, choice.found) == (area, raised, found)
     assert (choice.clean, choice.defective) == (4, 4)
 
@@ -56,7 +57,7 @@ def test_the_smallest_area_that_keeps_the_rate(rate, area, raised, found):
 @given(areas=st.lists(st.integers(0, 30), min_size=1, max_size=40), rate=st.floats(0.001, 0.999))
 def test_the_rate_is_kept_and_no_smaller_area_would(areas, rate):
     areas = np.array(areas)
-    choice = alarms.choose(0.5, areas, areas, rate)
+    choice = false_alarms.choose(0.5, areas, areas, rate)
     assert choice.alarms <= rate * len(areas)
     if choice.area:
         assert (areas >= max(choice.area - 1, 1)).sum() > rate * len(areas)
@@ -93,10 +94,10 @@ def test_largest_components_are_counted_as_scipy_does(tmp_path):
         return max(sizes)
 
     for given_truths in (None, truths):
-        found = list(alarms.largest_areas(Painted(), paths, given_truths))
+        found = list(false_alarms.largest_areas(Painted(), paths, given_truths))
         for areas, image, truth in zip(found, images, truths, strict=True):
             touching = np.ones_like(truth) if given_truths is None else truth
-            expected = [largest(image, p, touching) for p in alarms.PROBABILITIES]
+            expected = [largest(image, p, touching) for p in false_alarms.PROBABILITIES]
             assert areas.tolist() == expected
     assert max(expected) > 0
 
@@ -117,7 +118,7 @@ def test_written_thresholds_keep_the_rate_in_predict(run, root, tmp_path, capsys
     )
     flagged = int(capsys.readouterr().out.split(" segmented, ")[1].split()[0])
     assert flagged <= 0.25 * len(clean)
-    rows = [line.split() for line in said.splitlines()[1 : 1 + len(alarms.PROBABILITIES)]]
+    rows = [line.split() for line in said.splitlines()[1 : 1 + len(false_alarms.PROBABILITIES)]]
     (row,) = [row for row in rows if float(row[0]) == chosen.probability[0]]
     assert row[1:5] == [str(chosen.area[0]), str(flagged), "of", str(len(clean))]
 

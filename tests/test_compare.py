@@ -100,7 +100,10 @@ def test_results_have_the_form_that_the_page_reads(results):
             return {key: form(item) for key, item in value.items()}
         return [form(value[0])] if isinstance(value, list) and value else None
 
-    ours, example = form(results), form(without_nan(report_example.results()))
+    # The first variant's decision was made by hand, so it has no curve; the second has one.
+    curved = results | {"variants": results["variants"][1:]}
+    assert form(results)["variants"][0]["thresholds_curve"] is None
+    ours, example = form(curved), form(without_nan(report_example.results()))
     for part in ("metrics", "baseline"):
         assert set(ours.pop(part)) >= set(example.pop(part))
     for form_of in (ours, example):
@@ -180,6 +183,41 @@ def test_thresholds_are_kept_in_the_run_and_are_those_of_the_report(three_runs, 
     assert by_hand["area"] == [0, 0, 50, 0]
     assert results["variants"][0]["thresholds"] == by_hand
     assert results["variants"][1]["thresholds"] == chosen
+    assert chosen["aim"] == "balanced"  # nothing else was asked for
+    assert results["variants"][0]["thresholds_curve"] == []
+    curve = pd.DataFrame(results["variants"][1]["thresholds_curve"])
+    taken = curve[curve["taken"]]
+    assert taken["class"].tolist() == [1, 2, 3, 4]
+    assert taken["probability"].tolist() == chosen["probability"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--aim", "fame"], "fame"),
+        (["--aim", "alarms"], "go together"),
+        (["--aim", "kaggle", "--alarms-per-100", "3"], "go together"),
+        (["--aim", "alarms", "--alarms-per-100", "100"], "between 0 and 100"),
+    ],
+)
+def test_aims_that_cannot_be_are_refused_at_once(options, said, tmp_path, capsys):
+    assert main([str(tmp_path), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_aim_chooses_anew_and_says_where_val_cannot_show_it(three_runs, tmp_path, capsys):
+    run = shutil.copytree(three_runs[2], tmp_path / "run")
+    options = ["--aim", "alarms", "--alarms-per-100"]
+    assert compare([run], tmp_path / "report", *options, "1") == 2
+    said = capsys.readouterr().err
+    assert "cannot show a rate of 0.01: that takes at least 100 clean ones" in said
+    assert "common.alarms RUN --clean" in said
+    assert compare([run], tmp_path / "report", *options, "60") == 0
+    chosen = json.loads((run / "thresholds.json").read_text())
+    assert chosen["aim"] == "alarms, 60 per 100"
+    assert not (run / "thresholds_curve.csv").exists()
+    (variant,) = json.loads((tmp_path / "report" / "results.json").read_text())["variants"]
+    assert variant["thresholds"] == chosen
 
 
 def test_again_gives_the_same_figures_without_the_networks(
@@ -213,16 +251,22 @@ def test_figures_with_thresholds_have_differences_of_their_own(results):
     assert any(entry != plain.get(entry["metric"]) for entry in results["differences_thresholded"])
 
 
-def test_every_variant_is_compared_with_predicting_nothing_in_pairs(results):
-    found = {(entry["a"], entry["metric"]): entry for entry in results["against_nothing"]}
+@pytest.mark.parametrize("decision", ["scores", "thresholded"])
+def test_every_variant_is_compared_with_predicting_nothing_in_pairs(results, decision):
+    kind = "against_nothing" if decision == "scores" else "against_nothing_thresholded"
+    found = {(entry["a"], entry["metric"]): entry for entry in results[kind]}
     for variant in results["variants"]:
         entry = found[variant["name"], "dice_mean"]
-        score = variant["scores"]["dice_mean"]
+        score = variant[decision]["dice_mean"]
         assert results["baseline"]["dice_mean"] == 0
         # Against a constant the difference has the interval of the figure itself,
         assert entry["difference"] == pytest.approx(score["value"])
         # and is wider for being one of two.
-        assert 1.1 < (entry["high"] - entry["low"]) / (score["high"] - score["low"]) < 1.2
+        own = score["high"] - score["low"]
+        assert 1.1 * own <= entry["high"] - entry["low"] <= 1.2 * own
+        if decision == "thresholded":  # which may report nothing, after so little training
+            continue
+        assert own > 0
         kaggle, alone = found[variant["name"], "kaggle_dice"], variant["scores"]["kaggle_dice"]
         paired = kaggle["high"] - kaggle["low"]
         assert paired != pytest.approx(alone["high"] - alone["low"])

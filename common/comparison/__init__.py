@@ -1,7 +1,10 @@
 """From run directories to a report: several runs scored on the same images, with intervals.
 
 entrants    the runs compared, and the test images that all of them share
-tune        thresholds chosen on val
+outcomes    what every decision on a grid would score on an image
+choose      which of them to take, by what val says
+false_alarms    a decision for a rate of false alarms
+tune        a run's decision: found in its directory, or chosen on val
 evaluate    every test image through a network, at its own size
 tally       counts kept of an image, in place of its pixels
 scorecard   figures from counts

@@ -12,12 +12,14 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from common.comparison.bootstrap import Statistic, interval, over_trainings
 from common.comparison.evaluate import Contestant
 from common.comparison.scorecard import empty, figures, size_bins, size_recall
 from common.comparison.tally import Tally
 from common.runs import Run
+from common.thresholds import CURVE_FILE
 
 Json = dict[str, Any]
 Replicates = dict[str, np.ndarray]
@@ -74,6 +76,7 @@ def variant(
         "scores": scores,
         "thresholded": thresholded,
         "thresholds": asdict(scored.contestants[0].thresholds),
+        "thresholds_curve": _thresholds_curve(first),
         "size_recall": _size_recall(*drawn, thresholded=False),
         "size_recall_thresholded": _size_recall(*drawn, thresholded=True),
         "calibration": _calibration(scored.tallies),
@@ -99,7 +102,10 @@ def differences(
 
 
 def against_nothing(
-    entries: Sequence[Json], replicates: Sequence[dict[str, Replicates]], nothing: Baseline
+    entries: Sequence[Json],
+    replicates: Sequence[dict[str, Replicates]],
+    nothing: Baseline,
+    decision: str,
 ) -> list[Json]:
     """The differences, as of `differences`, of each variant (a) to predicting nothing (b)."""
     b = (NOTHING, nothing.values, nothing.replicates)
@@ -107,7 +113,7 @@ def against_nothing(
         found
         for entry, drawn in zip(entries, replicates, strict=True)
         for found in _differences(
-            (entry["name"], _values(entry["scores"]), drawn["scores"]), b, len(entries)
+            (entry["name"], _values(entry[decision]), drawn[decision]), b, len(entries)
         )
     ]
 
@@ -222,9 +228,17 @@ def _curves(run: Run) -> Json:
     return {"run": run.name, "epoch": (metrics["epoch"] + 1).tolist(), **columns}
 
 
+def _thresholds_curve(run: Run) -> list[Json]:
+    """What other probabilities would have scored on val, where the decision was chosen by that."""
+    path = run.path / CURVE_FILE
+    if not path.exists():
+        return []
+    rows = pd.read_csv(path).astype(object)
+    return rows.where(rows.notna(), None).to_dict("records")
+
+
 def _epochs(run: Run) -> Json:
-    done = len(run.metrics())
-    return {"done": done, "planned": run.options.get("epochs", done)}
+    return {"done": len(run.metrics()), "planned": run.options["epochs"]}
 
 
 def _seconds(run: Run) -> float:

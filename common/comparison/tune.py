@@ -1,10 +1,4 @@
-"""Thresholds and least areas chosen on the val part, by Kaggle Dice.
-
-For each class a grid of probabilities and areas is tried on every val image, and the pair with
-the best mean Dice kept, where an image without the class in truth and prediction counts as 1. So a
-false alarm costs as much as missing the defects of one image altogether, and a class is silenced
-only where whatever it would find costs more in false alarms.
-"""
+"""The decision of a run: that in its directory, or one chosen for an aim on the run's val part."""
 
 from __future__ import annotations
 
@@ -12,57 +6,109 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import cv2
 import numpy as np
+import pandas as pd
 
 from common import thresholds as thresholds_module
+from common.comparison import false_alarms
+from common.comparison.choose import SELDOM, choose, means
 from common.comparison.evaluate import decoded_batches
+from common.comparison.outcomes import AREAS, PEAKS, PROBABILITIES, outcomes
 from common.dataset import splits
 from common.errors import UserError
+from common.files import publish
 from common.inference import Segmenter
 from common.labels import Labels, read_image
 from common.machine import cores
 from common.progress import tqdm
-from common.thresholds import Thresholds
+from common.thresholds import CURVE_FILE, Thresholds
 
-PROBABILITIES = (0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.9)
-"""The likeliest first: of equally good ones the first is kept."""
-AREAS = (0, 64, 128, 256, 512, 1024, 2048, 4096)
-"""Pixels of a 256x1600 strip; scaled to the median number of pixels of the images at hand."""
 STRIP_PIXELS = 256 * 1600
-AIM = "kaggle"
+DEFAULT_AIM = "balanced"
 
 
-def ensure_thresholds(segmenter: Segmenter, labels: Labels, batch_size: int = 8) -> Thresholds:
-    """The thresholds in the run's directory; where there are none, chosen now and saved there."""
+def ensure_thresholds(
+    segmenter: Segmenter,
+    labels: Labels,
+    aim: str | None = None,
+    alarms_per_100: float | None = None,
+    batch_size: int = 8,
+) -> Thresholds:
+    """The thresholds in the run's directory; chosen now and saved there for an aim, or if missing.
+
+    aim: kaggle, balanced, or alarms, which takes the number `alarms_per_100`; None takes those in
+    the directory whatever they were chosen for, DEFAULT_AIM where there are none.
+    """
     run = segmenter.run
-    found = thresholds_module.load(run.path, labels.num_classes)
-    if found is not None:
+    found = thresholds_module.load(run.path)
+    if aim is None and found is not None:
         return found
-    chosen = tune(segmenter, labels, splits.part_of(run.path, "val", labels), batch_size)
+    if aim == "alarms":
+        rate = alarms_per_100 / 100
+        best = false_alarms.best(false_alarms.choices(segmenter, labels, rate))
+        chosen, curve = best.thresholds(labels.num_classes, rate), None
+    else:
+        split = splits.read(run.path / "split.csv", labels)
+        val = split[split["split"] == "val"]
+        chosen, curve = tune(segmenter, labels, val, aim or DEFAULT_AIM, batch_size)
     try:
         chosen.save(run.path)
+        (run.path / CURVE_FILE).unlink(missing_ok=True)
+        if curve is not None:
+            publish(run.path / CURVE_FILE, curve.to_csv(index=False))
     except OSError as error:
         raise UserError(
             f"cannot save the thresholds in {run.path}: {error.strerror or error}\n"
-            "A run directory must be writable the first time it is compared."
+            "A run directory must be writable where its thresholds are chosen."
         ) from error
     return chosen
 
 
 def tune(
-    segmenter: Segmenter, labels: Labels, names: Sequence[str], batch_size: int = 8
-) -> Thresholds:
-    """The best probability and least area of each class on the images `names`.
+    segmenter: Segmenter, labels: Labels, images: pd.DataFrame, aim: str, batch_size: int = 8
+) -> tuple[Thresholds, pd.DataFrame]:
+    """The decision that suits the aim on `images` (columns image and group), and its curve.
 
-    Classes are tried one by one, as if the others were not there; a class that no image shows
-    keeps the first of PROBABILITIES and of AREAS, since its false alarms alone say nothing.
+    Classes are tried one by one, as if the others were not there. A class that too few images show
+    is said, and decided as all classes together would be.
+
+    The curve has a row a class and probability: dice_positive and empty_accuracy as they are with
+    that probability and the peak and area that were chosen; and whether it was taken.
     """
+    names = images["image"].tolist()
+    areas = scaled_areas(labels, names)
+    scores = outcomes_of(segmenter, labels, names, areas, batch_size)
     classes = range(1, labels.num_classes + 1)
+    shown = np.array([[k in labels.classes(name) for k in classes] for name in names])
+    chosen, pooled = choose(scores, shown, images["group"].tolist(), aim)
+    for k in np.flatnonzero(pooled):
+        print(
+            f"{segmenter.run.name}: {shown[:, k].sum()} val images show class "
+            f"{labels.class_titles[k]}, fewer than {SELDOM}: too few to choose for; it is decided "
+            "as suits all classes together"
+        )
+    thresholds = Thresholds(
+        probability=tuple(PROBABILITIES[i] for i, _, _ in chosen),
+        peak=tuple(max(PEAKS[j], PROBABILITIES[i]) for i, j, _ in chosen),
+        area=tuple(int(areas[j]) for _, _, j in chosen),
+        aim=aim,
+    )
+    return thresholds, _curve(scores, shown, chosen)
+
+
+def scaled_areas(labels: Labels, names: Sequence[str]) -> np.ndarray:
+    """AREAS, (A,) int64, for images whose median size is not that of a strip."""
     with ThreadPoolExecutor(cores()) as pool:
         pixels = list(pool.map(lambda name: read_image(labels.path(name)).size, names))
-    areas = np.round(np.array(AREAS) * np.median(pixels) / STRIP_PIXELS).astype(np.int64)
-    total = np.zeros((len(classes), len(PROBABILITIES), len(areas)))
+    return np.round(np.array(AREAS) * np.median(pixels) / STRIP_PIXELS).astype(np.int64)
+
+
+def outcomes_of(
+    segmenter: Segmenter, labels: Labels, names: Sequence[str], areas: np.ndarray, batch_size: int
+) -> np.ndarray:
+    """`outcomes` of every image and class, (N, K, L, P, A) float32: some kilobytes an image."""
+    classes = range(1, labels.num_classes + 1)
+    scores = []
     with ThreadPoolExecutor(cores()) as pool, tqdm(total=len(names), unit="image") as bar:
         bar.set_description(f"thresholds of {segmenter.run.name}")
         for batch in decoded_batches(labels, names, batch_size, pool):
@@ -71,38 +117,21 @@ def tune(
             for name, channels in zip(batch_names, probabilities, strict=True):
                 truth = labels.label_map(name, channels.shape[1:])
                 masks = [truth == k for k in classes]
-                grids = pool.map(partial(dice_grid, areas=areas), channels[1:], masks)
-                total += np.stack(list(grids))
+                scores.append(list(pool.map(partial(outcomes, areas=areas), channels[1:], masks)))
             bar.update(len(batch))
-    shown = {k for name in names for k in labels.classes(name)}
-    best = [
-        np.unravel_index(total[k - 1].argmax(), total[k - 1].shape) if k in shown else (0, 0)
-        for k in classes
-    ]
-    return Thresholds(
-        probability=tuple(PROBABILITIES[i] for i, _ in best),
-        area=tuple(int(areas[j]) for _, j in best),
-        aim=AIM,
-    )
+    return np.array(scores)
 
 
-def dice_grid(probability: np.ndarray, truth: np.ndarray, areas: np.ndarray) -> np.ndarray:
-    """Dice of one class on one image for every threshold and area, (len(PROBABILITIES), A).
-
-    probability: (H, W) float32; truth: (H, W) bool; areas: (A,) least pixels of a component.
-    1 where truth and prediction are both empty.
-    """
-    size = int(truth.sum())
-    grid = np.full((len(PROBABILITIES), len(areas)), float(size == 0))
-    highest = probability.max()
-    for row, threshold in zip(grid, PROBABILITIES, strict=True):
-        if highest < threshold:
-            continue
-        mask = (probability >= threshold).astype(np.uint8)
-        count, parts, stats, _ = cv2.connectedComponentsWithStats(mask)
-        area = stats[1:, cv2.CC_STAT_AREA]
-        overlap = np.bincount(parts[truth], minlength=count)[1:]
-        kept = area >= areas[:, None]
-        predicted = kept @ area
-        np.divide(2 * (kept @ overlap), predicted + size, out=row, where=predicted + size > 0)
-    return grid
+def _curve(scores: np.ndarray, shown: np.ndarray, chosen: np.ndarray) -> pd.DataFrame:
+    everything = np.ones((1, len(shown)))
+    rows = []
+    for k, (taken, peak, area) in enumerate(chosen):
+        sides = means(scores[:, k, :, peak, area], shown[:, k], everything)
+        for row, (positive, empty) in enumerate(zip(*(side[0] for side in sides), strict=True)):
+            rows.append(
+                {
+                    "class": k + 1, "probability": PROBABILITIES[row], "dice_positive": positive,
+                    "empty_accuracy": empty, "taken": row == taken,
+                }
+            )  # fmt: skip
+    return pd.DataFrame(rows)

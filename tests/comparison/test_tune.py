@@ -1,37 +1,24 @@
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 
 from common import rle
 from common import thresholds as thresholds_module
-from common.comparison.tune import AREAS, PROBABILITIES, dice_grid, tune
+from common.comparison import tune as module
+from common.comparison.choose import SELDOM
+from common.comparison.tune import ensure_thresholds, scaled_areas, tune
 from common.labels import load
 from common.metrics import confusion, scores
-from common.thresholds import Thresholds, decide, keep
+from common.thresholds import CURVE_FILE, Thresholds, decide, drawn_probability, keep
 
 SHAPE = (256, 1600)
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.data())
-def test_the_grid_is_the_dice_of_what_would_be_decided(data):
-    shape = data.draw(st.tuples(st.integers(1, 5), st.integers(1, 6)))
-    levels = st.sampled_from([0.05, 0.25, 0.45, 0.55, 0.85, 0.95])
-    probability = data.draw(hnp.arrays(np.float32, shape, elements=levels))
-    truth = data.draw(hnp.arrays(bool, shape))
-    areas = np.array([0, 2, 4])
-    grid = dice_grid(probability, truth, areas)
-    both = torch.from_numpy(np.stack([1 - probability, probability]))[None]
-    for i, threshold in enumerate(PROBABILITIES):
-        for j, area in enumerate(areas):
-            thresholds = Thresholds((threshold,), (int(area),))
-            decided = keep(decide(both, thresholds)[0].numpy(), None, thresholds)
-            matrix = confusion(decided[None], truth.astype(np.uint8)[None], 2)
-            assert grid[i, j] == pytest.approx(scores(matrix)["kaggle_dice"])
+def table(names):
+    """The images, each a group of its own."""
+    return pd.DataFrame({"image": names, "group": names})
 
 
 class Painted:
@@ -53,107 +40,128 @@ class Painted:
 
 @pytest.fixture
 def painted(tmp_path):
-    """Images whose grey value says what the network makes of a pixel, and such a network.
+    """Twelve images whose grey value says what the network makes of a pixel, and such a network.
 
-    Class 1 is found at 0.35 (grey 100) and imagined at 0.25 (grey 50); class 2 is found at 0.9 in
-    large patches (grey 200) and imagined at 0.9 in specks of 300 pixels.
+    Class 1, on the first six, is found at 0.35 (grey 100) and imagined at 0.25 (grey 50) on all;
+    class 2, on all but the first five, is found at 0.9 in large patches (grey 200) and imagined at
+    0.9 in specks of 300 pixels on all.
     """
     values = torch.zeros(256, 2)
     values[50, 0], values[100, 0], values[200, 1] = 0.25, 0.35, 0.9
     (tmp_path / "train_images").mkdir()
     rows = ["ImageId,ClassId,EncodedPixels"]
-    for i in range(4):
+    for i in range(12):
         image, truth = np.zeros(SHAPE, np.uint8), np.zeros((2, *SHAPE), np.uint8)
         image[:100, 500:600] = 50
-        if i < 2:
+        if i < 6:
             image[100:200, 100:200] = 100
             truth[0, 100:200, 100:200] = 1
-        if i > 0:
+        if i > 4:
             image[100:200, 1000:1100] = 200
             truth[1, 100:200, 1000:1100] = 1
         image[220:230, 300:330] = 200
-        cv2.imwrite(str(tmp_path / "train_images" / f"{i}.png"), image)
-        rows += [f"{i}.png,{k},{rle.encode(truth[k - 1])}" for k in (1, 2) if truth[k - 1].any()]
+        cv2.imwrite(str(tmp_path / "train_images" / f"{i:02}.png"), image)
+        rows += [f"{i:02}.png,{k},{rle.encode(truth[k - 1])}" for k in (1, 2) if truth[k - 1].any()]
     (tmp_path / "train.csv").write_text("\n".join(rows))
     return Painted(values), load(tmp_path)
 
 
-def test_it_finds_the_thresholds_and_areas_that_tell_defects_from_dirt(painted):
+@pytest.mark.parametrize("aim", ["kaggle", "balanced"])
+def test_it_finds_the_thresholds_and_areas_that_tell_defects_from_dirt(painted, aim, capsys):
     segmenter, labels = painted
-    chosen = tune(segmenter, labels, labels.images)
+    chosen, curve = tune(segmenter, labels, table(labels.images), aim)
+    assert chosen.aim == aim
     assert chosen.probability[0] == 0.3  # above the imagined 0.25, below the true 0.35
-    assert chosen.area[0] == 0
-    assert chosen.probability[1] == 0.5  # any would do: the first of them
-    assert chosen.area[1] == 512  # the specks have 300 pixels
+    assert chosen.probability[1] == 0.5  # any would do: the plainest
+    assert chosen.area == (0, 512)  # the specks have 300 pixels
+    assert capsys.readouterr().out == ""  # no class is seldom
 
-    probabilities = segmenter.probabilities(
-        [cv2.imread(str(labels.path(name)), cv2.IMREAD_GRAYSCALE) for name in labels.images]
-    )
+    images = [cv2.imread(str(labels.path(n)), cv2.IMREAD_GRAYSCALE) for n in labels.images]
+    probabilities = segmenter.probabilities(images)
     truth = np.stack([labels.label_map(name, SHAPE) for name in labels.images])
-    decided = decide(probabilities, chosen).numpy()
-    tuned = np.stack([keep(label_map, None, chosen) for label_map in decided])
+    tuned = [
+        keep(label_map, drawn_probability(label_map, channels), chosen)
+        for label_map, channels in zip(
+            decide(probabilities, chosen).numpy(), probabilities.numpy(), strict=True
+        )
+    ]
     plain = decide(probabilities, None).numpy()
-    assert scores(confusion(tuned, truth, 3))["kaggle_dice"] == 1.0
+    assert scores(confusion(np.stack(tuned), truth, 3))["kaggle_dice"] == 1.0
     assert scores(confusion(plain, truth, 3))["kaggle_dice"] < 0.8
 
+    first = curve[curve["class"] == 1].set_index("probability")
+    assert first["taken"].tolist() == [p == 0.3 for p in first.index]
+    assert first["dice_positive"].tolist() == pytest.approx([2 / 3, 2 / 3, 1] + [0] * 6)
+    assert first["empty_accuracy"].tolist() == [0, 0, 1] + [1] * 6
 
-def test_a_class_that_val_does_not_show_keeps_the_default(painted):
+
+def test_a_class_on_few_images_is_pooled_and_said(painted, capsys):
     segmenter, labels = painted
-    image = cv2.imread(str(labels.path("3.png")), cv2.IMREAD_GRAYSCALE)
-    image[10:20, 10:40] = 150  # a speck of dirt that a least area would silence
-    segmenter.values[150, 0] = 0.95
-    cv2.imwrite(str(labels.path("3.png")), image)
-    chosen = tune(segmenter, labels, ["3.png"])
-    assert chosen.probability[0] == PROBABILITIES[0] == 0.5
-    assert chosen.area[0] == AREAS[0] == 0
+    rows = table(labels.images[4:])  # two of them show class 1, seven class 2
+    chosen, _ = tune(segmenter, labels, rows, "balanced")
+    assert f"painted: 2 val images show class 1, fewer than {SELDOM}" in capsys.readouterr().out
+    # What suits both: class 2 loses by an area below 512, class 1 by a probability above 0.3.
+    assert chosen.probability == (0.3, 0.5)
+    assert chosen.area == (512, 512)
 
 
-def test_areas_scale_with_the_image(painted):
+def test_where_no_image_shows_a_defect_the_plainest_decision_stands(painted):
     segmenter, labels = painted
-    for name in labels.images:
-        image = cv2.imread(str(labels.path(name)), cv2.IMREAD_GRAYSCALE)
-        cv2.imwrite(str(labels.path(name)), image[:, :1200])
-    rows = ["ImageId,ClassId,EncodedPixels"]
-    for name in labels.images:
-        for k in labels.classes(name):
-            mask = (labels.label_map(name, SHAPE)[:, :1200] == k).astype(np.uint8)
-            rows.append(f"{name},{k},{rle.encode(mask)}")
-    (labels.root / "train.csv").write_text("\n".join(rows))
-    chosen = tune(segmenter, load(labels.root), labels.images)
-    assert chosen.area[1] == 512 * 1200 // 1600
+    rows = (labels.root / "train.csv").read_text().splitlines()
+    kept = [
+        row for row in rows if row.startswith(("ImageId", "05.png"))
+    ]  # which shows both classes
+    (labels.root / "train.csv").write_text("\n".join(kept))
+    chosen, curve = tune(segmenter, load(labels.root), table(labels.images[:5]), "kaggle")
+    assert chosen.probability == (0.5, 0.5)
+    assert chosen.peak == chosen.probability
+    assert chosen.area == (0, 0)
+    assert curve["dice_positive"].isna().all()
 
 
-def test_areas_of_mixed_sizes_are_those_of_the_median_size(painted):
-    segmenter, labels = painted
-    rows = ["ImageId,ClassId,EncodedPixels"]
+def test_areas_scale_with_the_median_image(painted):
+    _, labels = painted
     for i, name in enumerate(labels.images):
-        image = cv2.imread(str(labels.path(name)), cv2.IMREAD_GRAYSCALE)
-        width = 1110 if i == 0 else 1200  # the first, which names no class 2, is the smaller
-        cv2.imwrite(str(labels.path(name)), image[:, :width])
-        for k in labels.classes(name):
-            mask = (labels.label_map(name, SHAPE)[:, :width] == k).astype(np.uint8)
-            rows.append(f"{name},{k},{rle.encode(mask)}")
-    (labels.root / "train.csv").write_text("\n".join(rows))
-    assert tune(segmenter, load(labels.root), labels.images).area[1] == 512 * 1200 // 1600
+        width = 400 if i < 2 else 1200
+        cv2.imwrite(str(labels.path(name)), np.zeros((256, width), np.uint8))
+    assert scaled_areas(labels, labels.images).tolist() == [
+        0, 48, 96, 192, 384, 768, 1536, 3072,
+    ]  # fmt: skip
 
 
-def test_thresholds_are_kept_in_the_run_directory(painted, tmp_path, monkeypatch):
-    from common.comparison import tune as module
-
+@pytest.fixture
+def run(painted, tmp_path):
+    """The painted network as a run whose val part is all but two of the images."""
     segmenter, labels = painted
     segmenter.run.path = tmp_path / "run"
     segmenter.run.path.mkdir()
-    parts = ["val", "val", "train", "test"]
+    parts = ["val"] * 10 + ["train", "test"]
     rows = zip(labels.images, parts, labels.images, strict=True)
-    table = ["image,split,group", *map(",".join, rows)]
-    (segmenter.run.path / "split.csv").write_text("\n".join(table))
-    chosen = module.ensure_thresholds(segmenter, labels)
-    assert chosen == tune(segmenter, labels, labels.images[:2])
-    assert chosen.aim == "kaggle"
+    text = ["image,split,group", *map(",".join, rows)]
+    (segmenter.run.path / "split.csv").write_text("\n".join(text))
+    return segmenter, labels
+
+
+def test_a_decision_is_chosen_once_and_kept(run, monkeypatch):
+    segmenter, labels = run
+    chosen = ensure_thresholds(segmenter, labels)
+    expected, curve = tune(segmenter, labels, table(labels.images[:10]), "balanced")
+    assert chosen == expected
+    assert chosen.aim == "balanced"
     assert thresholds_module.load(segmenter.run.path) == chosen
+    kept = pd.read_csv(segmenter.run.path / CURVE_FILE)
+    pd.testing.assert_frame_equal(kept, curve, check_exact=False)
 
     monkeypatch.setattr(module, "tune", None)  # would fail if it were called
-    assert module.ensure_thresholds(segmenter, labels) == chosen
+    assert ensure_thresholds(segmenter, labels) == chosen
     by_hand = Thresholds((0.7, 0.7), (10, 20))
     by_hand.save(segmenter.run.path)
-    assert module.ensure_thresholds(segmenter, labels) == by_hand
+    assert ensure_thresholds(segmenter, labels) == by_hand
+
+
+def test_an_aim_that_is_asked_for_replaces_what_was_there(run):
+    segmenter, labels = run
+    Thresholds((0.7, 0.7), (10, 20)).save(segmenter.run.path)
+    chosen = ensure_thresholds(segmenter, labels, "kaggle")
+    assert chosen.aim == "kaggle"
+    assert thresholds_module.load(segmenter.run.path) == chosen != Thresholds((0.7, 0.7), (10, 20))

@@ -9,42 +9,46 @@ from typing import Any
 from common.comparison.page.answer import judged_by, one_network
 from common.comparison.page.lines import Point, line_chart, told
 from common.comparison.page.svg import Figure
-from common.comparison.page.table import COSTS
 from common.comparison.page.text import amount, size_range
 
 Variant = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Axis:
-    """What a variant costs, to be drawn from left to right.
+class Cost:
+    """What stands on the horizontal axis. spread: the variant's own interval of it.
 
-    title may name the {device}. of: the cost, and its range where it has one.
+    `axis` may name the {device}.
     """
 
     file: str
     name: str
-    title: str
+    axis: str
     unit: str
     note: str
-    of: Callable[[Variant], tuple[float | None, float | None, float | None]]
+    of: Callable[[Variant], float | None]
+    spread: Callable[[Variant], tuple[float | None, float | None]] = lambda _: (None, None)
 
 
-LATENCY = Axis(
+LATENCY = Cost(
     "latency", "latency", "ms an image, {device}", "ms",
-    "Further left is faster; horizontal bars: spread of the timing.", COSTS["latency"].of,
+    "Further left is faster; horizontal bars: spread of the timing.",
+    lambda variant: (variant.get("latency") or {}).get("median_ms"),
+    lambda variant: (variant["latency"].get("low_ms"), variant["latency"].get("high_ms")),
 )  # fmt: skip
-RESOLUTION = Axis(
+RESOLUTION = Cost(
     "resolution", "resolution", "pixels of the network's input", "pixels",
     "Further right the network sees more of a strip's pixels.",
-    lambda variant: (variant["height"] * variant["width"], None, None),
+    lambda variant: variant["height"] * variant["width"],
 )  # fmt: skip
-TRAINING = Axis(
+TRAINING = Cost(
     "training", "training time", "seconds of training", "s",
-    "Validation counted; on whatever trained each.", COSTS["training"].of,
+    "Validation counted; wherever each variant was trained.",
+    lambda variant: variant.get("training_seconds"),
 )  # fmt: skip
-WORK = Axis(
-    "gflop", "work", "GFLOP an image", "GFLOP", "A multiply-add counts as two.", COSTS["gflop"].of,
+WORK = Cost(
+    "gflop", "work", "GFLOP an image", "GFLOP", "A multiply-add counts as two.",
+    lambda variant: variant.get("gflop"),
 )  # fmt: skip
 
 
@@ -52,29 +56,29 @@ def figures(results: dict) -> list[Figure]:
     """Quality against latency; and where a network is there at several sizes, against the rest."""
     if not one_network(results):
         return [_quality(results, LATENCY)]
-    axes = (LATENCY, RESOLUTION, TRAINING, WORK)
-    return [*(_quality(results, axis) for axis in axes), _recall(results)]
+    costs = (LATENCY, RESOLUTION, TRAINING, WORK)
+    return [*(_quality(results, cost) for cost in costs), _recall(results)]
 
 
-def _quality(results: dict, axis: Axis) -> Figure:
+def _quality(results: dict, cost: Cost) -> Figure:
     """One panel a metric."""
     panels = []
     for metric in judged_by(results):
         about = results["metrics"][metric]
-        lines = _lines(results, axis, lambda variant, metric=metric: variant["scores"].get(metric))
+        lines = _lines(results, cost, lambda variant, metric=metric: variant["scores"].get(metric))
         if lines:
             drawn = line_chart(
                 lines,
-                axis.title.format(device=results["machine"]["device"]),
+                cost.axis.format(device=results["machine"]["device"]),
                 about["title"] + (", lower is better" if about["better"] == "lower" else ""),
-                f"{about['title']} against {axis.name}",
+                f"{about['title']} against {cost.name}",
                 results["baseline"].get(metric),
             )
             panels.append((metric, about["title"], drawn))
-    note = f"{axis.note} Vertical bars: 95 % intervals. Dashed: what predicting nothing scores."
+    note = f"{cost.note} Vertical bars: 95 % intervals. Dashed: what predicting nothing scores."
     note += " A line joins the sizes of one network." if one_network(results) else ""
     return Figure(
-        f"quality_{axis.file}", f"Quality against {axis.name}", note, "judge", panels, in_file=2
+        f"quality_{cost.file}", f"Quality against {cost.name}", note, "judge", panels, in_file=2
     )
 
 
@@ -90,7 +94,7 @@ def _recall(results: dict) -> Figure:
 
         if lines := _lines(results, RESOLUTION, found):
             title = f"Recall of defects of {name} px"
-            drawn = line_chart(lines, RESOLUTION.title, title, f"{title} against resolution")
+            drawn = line_chart(lines, RESOLUTION.axis, title, f"{title} against resolution")
             panels.append((str(low), f"{name} px", drawn))
     note = (
         "Share of the defects of a size that were found, by area in native pixels. Vertical bars: "
@@ -104,17 +108,17 @@ def _bins(variant: Variant) -> list[dict]:
 
 
 def _lines(
-    results: dict, axis: Axis, figure: Callable[[Variant], dict | None]
+    results: dict, cost: Cost, figure: Callable[[Variant], dict | None]
 ) -> list[list[Point]]:
     """Every variant that has the figure and the cost, those of one network in one line."""
     points, networks = {}, one_network(results)
     inner = {index for line in networks for index in line[:-1]}  # the end says whose a line is
     for index, variant in enumerate(results["variants"]):
-        (x, *spread), given = axis.of(variant), figure(variant)
+        x, given = cost.of(variant), figure(variant)
         if x and given and given["value"] is not None:
             name = f"{variant['height']}×{variant['width']}" if index in inner else variant["name"]
-            point = told(index, f"{variant['name']}, {amount(x)} {axis.unit}", x, given)
-            points[index] = replace(point, name=name, spread=tuple(spread))
+            point = told(index, f"{variant['name']}, {amount(x)} {cost.unit}", x, given)
+            points[index] = replace(point, name=name, spread=cost.spread(variant))
     joined = {index for line in networks for index in line}
     lines = [*networks, *([index] for index in points if index not in joined)]
     return [found for line in lines if (found := [points[i] for i in line if i in points])]
