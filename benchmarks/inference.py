@@ -161,7 +161,7 @@ def load_entries(config: Config) -> list[Entry]:
     for path in config.runs:
         run = runs.load(path)
         count = run.num_classes - 1
-        chosen = thresholds_module.load(path) or Thresholds((0.5,) * count, (0,) * count)
+        chosen = thresholds_module.load(path, count) or Thresholds((0.5,) * count, (0,) * count)
         entries.append(Entry(run, replace(chosen, peak=())))  # not every way gives probabilities
     return entries
 

@@ -9,7 +9,11 @@ from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-PROJECT = Path(__file__).resolve().parents[1]
+_HOME = Path(__file__).resolve().parents[1]
+CHECKOUT = _HOME if (_HOME / "pyproject.toml").is_file() else None
+"""Folder of the checkout that the package is used from; None where it was installed."""
+PROJECT = CHECKOUT or Path.cwd()
+"""Where runs, data sets and stores lie where no option says otherwise."""
 
 # Options that no longer exist, with the value at which they did nothing: old runs may have them.
 REMOVED = {"on_nonfinite": "stop"}

@@ -34,9 +34,9 @@ from common.deployment import quantise
 from common.deployment.agreement import check
 from common.deployment.deploy import StripNetwork, trace
 from common.errors import UserError
-from common.files import publish
+from common.files import publish, spare
 from common.inference import Segmenter
-from common.labels import Labels, read_image
+from common.labels import Labels, read_image, tables_beside
 from common.machine import cores
 from common.thresholds import Thresholds
 
@@ -71,12 +71,14 @@ def export(config: Config) -> int:
     """Runs the command. 0; 1 where --int8 was asked for and not worth keeping."""
     record = runs.load(config.run)
     labels = labels_module.load(config.data or record.data["root"])
+    images = map(labels.path, labels.images)
+    spare([*images, *tables_beside(config.out), *record.path.iterdir()], config.out)
     names = splits.part_of(record.path, "val", labels)
     strip_size = _strip_size(config, read_image(labels.path(names[0])).shape)
     names = _of_size(labels, names, strip_size, config.limit)
 
     segmenter = Segmenter(record, torch.device("cpu"))
-    thresholds = thresholds_module.load(record.path)
+    thresholds = thresholds_module.load(record.path, record.num_classes - 1)
     model = to_onnx(StripNetwork(segmenter, thresholds, strip_size), strip_size)
     add_metadata(model, record, thresholds, strip_size)
     content = model.SerializeToString()

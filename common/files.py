@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import secrets
+import shutil
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+from common.errors import UserError
+
+LONGEST = 40  # characters of a name that a file being written keeps: names end at 255 bytes
 
 
 @contextmanager
@@ -17,18 +24,34 @@ def publishing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO]:
     """A file to write to, opened with `mode` and `options`; at the end it is put at `path`.
 
     No reader and no crash can see half of it: after an exception `path` keeps its earlier content.
-    Raises OSError where the folder or the disk refuses.
+    It has the rights that an earlier file had, else those of any new one. Where `path` is a link,
+    what it leads to is replaced; a terminal, a pipe or /dev/null is written to as it is. Raises
+    OSError at once where folder or disk refuse, where `path` is a folder, another device or a file
+    that may not be written, and at the end where the disk is full.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    path = Path(os.path.realpath(path))
+    kind = _kind(path)
+    if stat.S_ISCHR(kind) or stat.S_ISFIFO(kind):
+        with path.open(mode, **options) as file:
+            yield file
+        return
+    if stat.S_ISBLK(kind):
+        raise OSError(errno.EINVAL, "a disk, which this would overwrite", str(path))
+    if kind:
+        with path.open("ab"):  # refuses what may not be written, as replacing it would not
+            pass
+    new = path.with_name(f".{path.name[:LONGEST]}.{secrets.token_hex(4)}")
     try:
-        with os.fdopen(handle, mode, **options) as file:
+        with new.open(mode.replace("w", "x"), **options) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        os.replace(name, path)
+        if kind:
+            with suppress(OSError):  # some file systems know no rights
+                shutil.copymode(path, new)
+        os.replace(new, path)
     finally:
-        Path(name).unlink(missing_ok=True)
+        new.unlink(missing_ok=True)
 
 
 def publish(path: Path, content: bytes | str) -> None:
@@ -51,3 +74,20 @@ def without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def spare(inputs: Iterable[Path], out: Path) -> None:
+    """Raises UserError where `out` is one of the files `inputs`, by whatever name or link."""
+    if not out.exists():
+        return
+    for path in inputs:
+        if path.exists() and path.samefile(out):
+            raise UserError(f"--out {out} would overwrite {path}. Name another file.")
+
+
+def _kind(path: Path) -> int:
+    """The mode of what lies at `path`; 0 where nothing does."""
+    try:
+        return path.stat().st_mode
+    except FileNotFoundError:
+        return 0

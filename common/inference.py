@@ -55,7 +55,12 @@ class Segmenter:
 
 def at_size(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
     """Softmax over classes of logits (N, C, h, w) brought to (N, C, *size)."""
-    return upsample(logits, size).softmax(1)
+    if len(logits) > 1 or size[0] * size[1] <= BAND:
+        return upsample(logits, size).softmax(1)
+    large = logits.new_empty(*logits.shape[:2], *size)
+    for rows, band in upsampled_bands(logits, size):
+        large[:, :, rows] = band.softmax(1)
+    return large
 
 
 def upsampled_bands(

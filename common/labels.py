@@ -6,6 +6,7 @@ The images are what the folder holds: clean ones have no row in train.csv and be
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ EXTENSIONS = {
 }  # fmt: skip
 COLUMNS = ["ImageId", "ClassId", "EncodedPixels"]
 OLD_COLUMNS = ["ImageId_ClassId", "EncodedPixels"]
+TABLES = ("train.csv", "groups.csv", "classes.csv")
 DEFAULT_CLASSES = 4
 
 
@@ -113,6 +115,12 @@ def inspect(root: Path) -> tuple[Labels, list[str]]:
     num_classes = max(largest, *names, 0) or DEFAULT_CLASSES
     labels = Labels(root, image_dir, images, rles, groups, num_classes, names)
     return labels, problems + group_problems + name_problems
+
+
+def tables_beside(path: Path) -> list[Path]:
+    """The tables of the data set that `path` lies in, links followed; none where it is no such."""
+    root = Path(os.path.realpath(path)).parent
+    return [root / name for name in TABLES] if (root / "train_images").is_dir() else []
 
 
 def read_image(path: Path) -> np.ndarray:

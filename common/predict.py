@@ -32,9 +32,9 @@ from common.deployment.findings import Findings
 from common.deployment.submission import submission
 from common.devices import pick_device
 from common.errors import UserError
-from common.files import publish
+from common.files import publish, spare
 from common.inference import Segmenter, upsampled_bands
-from common.labels import read_image
+from common.labels import read_image, tables_beside
 from common.machine import cores
 from common.progress import tqdm
 from common.resize import resize_image
@@ -93,9 +93,12 @@ def predict(config: Config) -> int:
     """Runs the command; 0 where every image was segmented, 1 where some could not be read."""
     record = runs.load(config.run)
     paths = find_images(config.images)
+    spare([*paths, *tables_beside(config.out), *record.path.iterdir()], config.out)
     _check_folders(config, paths)
     segmenter = Segmenter(record, pick_device(config.device))
-    thresholds = thresholds_module.load(record.path) if config.thresholds else None
+    thresholds = (
+        thresholds_module.load(record.path, record.num_classes - 1) if config.thresholds else None
+    )
     rule = _rule(thresholds, config, record.class_titles)
     print(f"{len(paths)} images, {record.name} on {segmenter.device}; {rule}")
 

@@ -1,14 +1,13 @@
-"""Run directories: where one goes, what its config.json says, and its network built again."""
+"""Run directories: what config.json and metrics.csv say, and the network built again."""
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
+import inspect
 import json
-import subprocess
-import time
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,83 @@ import torch
 from torch import nn
 
 from common import checkpoint
-from common.config import PROJECT, TrainConfig
 from common.errors import UserError
 from common.labels import class_titles
-from common.locks import hold
 
-RUNS = PROJECT / "runs"
-# A resumed run keeps its options but for these: where things lie, what computes, and how long.
-# Another number of epochs stretches the learning rate's schedule; the others leave the training
-# as it was, but for rounding.
-LASTING = ("data", "epochs", "device", "workers", "wandb", "compile", "store")
-MAY_CHANGE = {"resume", "out", *LASTING}
+# Columns of metrics.csv that commands need.
+METRICS = ("epoch", "train/loss", "val/loss", "val/dice_mean", "epoch_seconds")
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a part of config.json must be; one that is not `needed` may be absent."""
+
+    words: str
+    fits: Callable[[Any], bool]
+    needed: bool = True
+
+    def check(self, saved: Any, name: str) -> None:
+        """Raises ValueError where the part `name`, keys joined by dots, is not so in `saved`."""
+        for key in name.split("."):
+            if not isinstance(saved, dict) or key not in saved:
+                if self.needed:
+                    raise ValueError(f"its part {name} is missing")
+                return
+            saved = saved[key]
+        if not self.fits(saved):
+            raise ValueError(f"its part {name} is {saved!r:.60}, not {self.words}")
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value <= 1_000_000
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _is_figure(value: Any) -> bool:
+    """A number, also one that is not defined: null, NaN in older files."""
+    return value is None or type(value) in (int, float)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _are_all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
+
+
+def _are_names(value: Any) -> bool:
+    return _are_all(_is_text)(value) and all(k.isascii() and k.isdigit() for k in value)
+
+
+def _is_range(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))
+
+
+PARTS = {
+    "variant": Part("a name", lambda value: _is_text(value) and value.isidentifier()),
+    "options.height": Part("a size in pixels", _is_count),
+    "options.width": Part("a size in pixels", _is_count),
+    "options.epochs": Part("a number of epochs", _is_count, needed=False),
+    "model.num_classes": Part(
+        "2 to 256 classes", lambda value: type(value) is int and 2 <= value <= 256
+    ),
+    "model": Part("whole numbers by name", _are_all(_is_count)),
+    "normalisation": Part(
+        "a mean and a standard deviation", lambda value: _is_range(value) and value[1] > 0
+    ),
+    "data.root": Part("a path", _is_text),
+    "data.fingerprint": Part("a fingerprint", _is_text),
+    "data.class_names": Part("names of classes", _are_names, needed=False),
+    "data.drift": Part("ranges by name", _are_all(_is_range), needed=False),
+    "baselines": Part("figures by name", _are_all(_is_figure)),
+    "git_commit": Part("a commit or null", lambda value: value is None or _is_text(value)),
+    "wandb_id": Part("an id", _is_text),
+    "versions": Part("versions by name", lambda value: isinstance(value, dict), needed=False),
+}
 
 
 @dataclass(frozen=True)
@@ -70,11 +135,19 @@ class Run:
         return self.options["height"], self.options["width"]
 
     def metrics(self) -> pd.DataFrame:
-        """metrics.csv: a row an epoch."""
+        """metrics.csv: a row an epoch, all of them numbers. Raises UserError where it is not so."""
+        file = self.path / "metrics.csv"
         try:
-            return pd.read_csv(self.path / "metrics.csv")
+            table = pd.read_csv(file)
+            if absent := [name for name in METRICS if name not in table]:
+                raise ValueError(f"it has no column {', '.join(absent)}")
+            if table.empty:
+                raise ValueError("it has no row")
+            return table.apply(pd.to_numeric)
         except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {self.path / 'metrics.csv'}: {error}") from error
+            raise UserError(
+                f"cannot read {file}: {error}\nResuming writes it anew: --resume {self.path}"
+            ) from error
 
     def build_model(self, device: torch.device | str = "cpu") -> nn.Module:
         """The trained network (best epoch, averaged weights) in eval mode on `device`."""
@@ -85,30 +158,27 @@ class Run:
 
 
 def load(path: Path | str) -> Run:
-    """Reads a run directory. Raises UserError where it is none or is not whole."""
+    """Reads a run directory. Raises UserError where it is none or is not whole.
+
+    What config.json holds beyond the parts of a Run is left alone: a later version's.
+    """
     path = Path(path)
     if not path.is_dir():
         raise UserError(f"no run directory {path}. Train one with: python unet_64x400/train.py")
+    file = path / "config.json"
     try:
-        saved = json.loads((path / "config.json").read_text())
-        return Run(path=path, **saved | {"normalisation": tuple(saved["normalisation"])})
+        saved = json.loads(file.read_text(encoding="utf-8"))
+        for name, part in PARTS.items():
+            part.check(saved, name)
     except FileNotFoundError:
         raise UserError(f"{path} is no run directory: it has no config.json.") from None
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise UserError(f"{path / 'config.json'} is damaged: {error}") from error
-
-
-def claim(folder: Path) -> AbstractContextManager:
-    """Keeps other processes from training in a run directory, until the context is left.
-
-    Raises UserError where one does, and where the directory cannot be written.
-    """
-    try:
-        return hold(folder / ".lock", wait=False)
-    except BlockingIOError:
-        raise UserError(f"another process is training in {folder}.") from None
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{file} is damaged: {error}\nBring it back from a copy of the run, or train anew."
+        ) from error
+    parts = {field.name for field in fields(Run)} & set(saved)
+    normalisation = tuple(saved["normalisation"])
+    return Run(path=path, **{k: saved[k] for k in parts} | {"normalisation": normalisation})
 
 
 def new_model(variant: str, arguments: dict[str, Any]) -> nn.Module:
@@ -117,99 +187,8 @@ def new_model(variant: str, arguments: dict[str, Any]) -> nn.Module:
         module = importlib.import_module(f"{variant}.model")
     except ModuleNotFoundError as error:
         raise UserError(f"the run's variant {variant!r} cannot be imported: {error}") from error
+    try:
+        inspect.signature(module.build_model).bind(**arguments)
+    except TypeError as error:
+        raise UserError(f"the network of {variant!r} cannot be built again: {error}") from error
     return module.build_model(**arguments)
-
-
-def choose_folder(config: TrainConfig) -> tuple[TrainConfig, Path, bool]:
-    """Where this training goes: (config, run directory, whether it continues an earlier one).
-
-    A continued run takes its options from its config.json. Raises UserError where --resume names
-    no run, where an option contradicts the run's, and where --out already holds something.
-    """
-    folder = _to_resume(config)
-    if folder is not None:
-        return _merge(config, load(folder)), folder, True
-    folder = config.out or RUNS / f"{config.variant}-{time.strftime('%Y%m%d-%H%M%S')}"
-    if folder.exists() and any(folder.iterdir()):
-        if config.out is None:
-            return choose_folder(dataclasses.replace(config, out=_unused(folder)))
-        raise UserError(
-            f"--out {folder} already holds files. Name another folder, or continue that run with "
-            f"--resume {folder}."
-        )
-    return dataclasses.replace(config, out=folder), folder, False
-
-
-def git_commit() -> str | None:
-    """The project's commit, '+changes' appended where files differ from it; None without git."""
-    try:
-        commit = _git("rev-parse", "HEAD")
-        return commit + ("+changes" if _git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(PROJECT), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
-
-def _to_resume(config: TrainConfig) -> Path | None:
-    if config.resume is None:
-        return None
-    if config.resume != "auto":
-        return Path(config.resume)
-    if config.out is not None:
-        return config.out if (config.out / "config.json").exists() else None
-    candidates = RUNS.glob(f"{config.variant}-*/config.json")
-    for path in sorted(candidates, key=lambda p: p.stat().st_mtime, reverse=True):
-        run = load(path.parent)
-        metrics = path.parent / "metrics.csv"
-        unfinished = not metrics.exists() or len(run.metrics()) < run.options["epochs"]
-        if unfinished and not _is_claimed(path.parent):
-            return path.parent
-    return None
-
-
-def _is_claimed(folder: Path) -> bool:
-    try:
-        with claim(folder):
-            return False
-    except UserError:
-        return True
-
-
-def _merge(config: TrainConfig, run: Run) -> TrainConfig:
-    """The run's options, with those given on the command line that may change."""
-    if run.variant != config.variant:
-        raise UserError(f"--resume {run.path} is a run of {run.variant}, not of {config.variant}.")
-    try:
-        saved = type(config).from_json(run.options)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"--resume {run.path}: {error}") from error
-    changes, conflicts = {}, []
-    for name in sorted(config.given_options()):
-        given, before = getattr(config, name), getattr(saved, name)
-        if given == before:
-            continue
-        if name in MAY_CHANGE:
-            changes[name] = given
-        else:
-            conflicts.append(f"--{name.replace('_', '-')} {given} (the run has {before})")
-    if config.out is not None and config.out.resolve() != run.path.resolve():
-        conflicts.append(f"--out {config.out} (a run stays where it is)")
-    if conflicts:
-        raise UserError(
-            f"--resume {run.path} continues with the run's own options; these contradict it:\n  "
-            + "\n  ".join(conflicts)
-        )
-    kept = {"out": run.path, "split": run.path / "split.csv"}
-    return dataclasses.replace(saved, **changes | kept)
-
-
-def _unused(folder: Path) -> Path:
-    """The folder's name with the first free number behind it: two runs in one second."""
-    number = 2
-    while (candidate := folder.with_name(f"{folder.name}-{number}")).exists():
-        number += 1
-    return candidate

@@ -49,11 +49,11 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
                 "size": f"{record.size[0]}x{record.size[1]}",
                 "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M",
                 "epochs": len(metrics),
-                "val positive Dice": best["val/dice_positive"],
-                "empty": record.baselines["empty"],
-                "one class": record.baselines["one_class"],
+                "val positive Dice": best.get("val/dice_positive"),
+                "empty": record.baselines.get("empty"),
+                "one class": record.baselines.get("one_class"),
                 "val mean Dice": best["val/dice_mean"],
-                "val Kaggle Dice": best["val/kaggle_dice"],
+                "val Kaggle Dice": best.get("val/kaggle_dice"),
                 "seconds": round(metrics["epoch_seconds"].sum()),
             }
         )

@@ -61,25 +61,29 @@ class Thresholds:
         publish_json(folder / FILE, {key: getattr(self, key) for key in keys})
 
 
-def load(folder: Path) -> Thresholds | None:
+def load(folder: Path, classes: int | None = None) -> Thresholds | None:
     """The thresholds of a run directory; None where none were chosen yet.
 
     A file of before has no `peak`; it says in `chosen_by`, or not at all, what they were chosen
-    for. Raises UserError where the file is damaged.
+    for. Raises UserError where the file is damaged, or for other than `classes` defect
+    classes.
     """
     path = folder / FILE
     if not path.exists():
         return None
     try:
         saved = json.loads(path.read_text())
-        return Thresholds(
+        found = Thresholds(
             probability=tuple(map(float, saved["probability"])),
             area=tuple(map(int, saved["area"])),
             peak=tuple(map(float, saved.get("peak", ()))),
             aim=str(saved.get("aim", saved.get("chosen_by", Thresholds.aim))),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        if len(found.area) != (classes or len(found.area)):
+            raise ValueError(f"for {len(found.area)} defect classes, the run has {classes}")
+    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to choose anew.") from error
+    return found
 
 
 def decide(probabilities: torch.Tensor, thresholds: Thresholds | None) -> torch.Tensor:

@@ -31,7 +31,6 @@ PATIENCE = 30  # seconds that wandb may take to begin, and for its last upload
 SETTINGS = {
     "silent": True, "console": "off", "init_timeout": PATIENCE, "finish_timeout": PATIENCE,
 }  # fmt: skip
-COLUMNS = ("seed", "fold")  # options by which the table of runs is read, beside size and parameters
 
 
 @contextmanager
@@ -112,6 +111,7 @@ def begin(
         "name": own.run_name or folder.name,
         "job_type": own.run_job_type or job_type,
         "dir": place,
+        "reinit": "create_new",  # a run apart from `wandb.run`, beside which `login` finds nothing
         "settings": settings(),
     }
     try:
@@ -145,12 +145,10 @@ class Tracker:
         parameters: int,
         details: dict[str, Any],
     ):
-        options = config.to_json()
         self._columns = {
-            "size": f"{config.height}x{config.width}",
-            "parameters": parameters,
-            **{name: options[name] for name in COLUMNS if name in options},
-        }
+            "size": f"{config.height}x{config.width}", "parameters": parameters,
+            "seed": config.seed, "fold": config.fold,
+        }  # fmt: skip
         self._work: SimpleQueue[Callable[[wandb.Run], object] | None] = SimpleQueue()
         self._thread = Thread(
             target=self._serve,
@@ -158,7 +156,12 @@ class Tracker:
             kwargs={
                 "id": run_id,
                 "resume": "allow",
-                "config": {"variant": config.variant, **options, **self._columns, **details},
+                "config": {
+                    "variant": config.variant,
+                    **config.to_json(),
+                    **self._columns,
+                    **details,
+                },
             },
             daemon=True,
         )

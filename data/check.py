@@ -199,7 +199,8 @@ def main(argv: list[str] | None = None) -> int:
             if config.overlays:
                 drawn = twins.draw_twins(found, compared, config.overlays / "twins")
                 print(f"{drawn} pictures in {config.overlays / 'twins'}")
-        if record and (line := drift.warning(record.data["drift"], (k.statistics for k in looks))):
+        known = record.data.get("drift") if record else None
+        if known and (line := drift.warning(known, (k.statistics for k in looks))):
             print(f"warning: {line}")
         for problem in problems:
             print(f"problem: {problem}")

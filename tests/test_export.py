@@ -168,6 +168,7 @@ def test_what_cannot_be_exported_is_said(bare_runs, root, tmp_path, capsys):
         ([run, "--limit", 0], "--limit must be at least 1"),
         ([tmp_path], "no run directory"),
         ([run, "--out", run / "config.json" / "m.onnx", "--limit", 1], "cannot write"),
+        ([run, "--out", run / "best.pt"], "would overwrite"),
     ]
     for argv, said in cases:
         out = [] if "--out" in argv else ["--out", tmp_path / "m.onnx"]

@@ -78,6 +78,7 @@ def test_bands_are_the_whole_in_parts(size, band, monkeypatch):
         assert part.shape[2] * size[1] <= max(band, size[1]) or size == (7, 11)
         found[:, :, rows] = part
     assert torch.allclose(found, whole, atol=1e-5)
+    assert torch.allclose(at_size(logits, size), whole.softmax(1), atol=1e-5)
 
 
 def test_bf16_gives_nearly_the_same_logits(run, segmenter):

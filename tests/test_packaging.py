@@ -1,5 +1,6 @@
 """What an installed copy holds, and that it can be imported on any system."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -46,6 +47,45 @@ def test_every_package_and_every_file_that_is_no_module_is_listed(pyproject):
     templates = {path for path in (PROJECT / "common").rglob("templates/*") if path.is_file()}
     assert len(templates) >= 5
     assert shipped == templates
+
+
+WHERE = """
+from common.config import CHECKOUT, PROJECT
+from common.training.record import git_commit
+print(CHECKOUT, PROJECT, git_commit(), sep="\\n")
+"""
+
+
+def test_an_installed_copy_works_where_its_user_is(tmp_path):
+    """And not where it lies; a commit of the user's is not the package's."""
+    installed, checkout, user = (tmp_path / name for name in ("site", "checkout", "user"))
+    for home in (installed, checkout):
+        for folder in ("common", "data"):
+            for path in (PROJECT / folder).rglob("*.py"):
+                copy = home / path.relative_to(PROJECT)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                copy.write_bytes(path.read_bytes())
+    user.mkdir()
+    (checkout / "pyproject.toml").write_text("")
+    commit = ("-c", "user.name=a", "-c", "user.email=b", "commit", "-qm", "first")
+    for repository in (tmp_path, user):  # the copies lie in somebody's repository
+        (repository / "file").write_text("mine")
+        for arguments in (("init", "-q"), ("add", "file"), commit):
+            subprocess.run(["git", "-C", repository, *arguments], check=True)
+
+    def says(home: Path) -> list[str]:
+        command = [sys.executable, "-c", WHERE]
+        environment = os.environ | {"PYTHONPATH": str(home)}
+        return subprocess.check_output(command, cwd=user, env=environment, text=True).split()
+
+    assert says(installed) == ["None", str(user), "None"]
+    assert says(checkout) == [str(checkout), str(checkout), "None"]
+    for arguments in (("init", "-q"), ("add", "."), commit):
+        subprocess.run(["git", "-C", checkout, *arguments], check=True)
+    own = subprocess.check_output(["git", "-C", checkout, "rev-parse", "HEAD"], text=True).strip()
+    assert says(checkout)[2] == own
+    (checkout / "pyproject.toml").write_text("# changed")
+    assert says(checkout)[2] == f"{own}+changes"
 
 
 WITHOUT_POSIX = """

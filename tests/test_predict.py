@@ -1,6 +1,8 @@
 import json
+import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -266,6 +268,26 @@ def test_what_cannot_be_done_is_said_and_nothing_written(run, photos, tmp_path, 
     argv = [str(run), str(photos), "--out", str(out), "--masks", str(tmp_path / "m")]
     assert predict.main(argv) == 2
     assert "2 images are called a;" in capsys.readouterr().err
+
+
+def test_inputs_are_never_overwritten(run, photos, root, tmp_path, capsys):
+    data = shutil.copytree(root, tmp_path / "data")
+    (tmp_path / "link.csv").symlink_to(data / "train.csv")
+    outs = [photos / "a.jpg", data / "train.csv", tmp_path / "link.csv", run / "split.csv"]
+    before = [out.read_bytes() for out in outs]
+    for out, content in zip(outs, before, strict=True):
+        assert predict.main([str(run), str(photos), "--out", str(out)]) == 2
+        assert f"--out {out} would overwrite" in capsys.readouterr().err
+        assert out.read_bytes() == content
+    out = data / "submission.csv"
+    for _ in range(2):  # its own table it may replace
+        assert predict.main([str(run), str(photos), "--out", str(out)]) == 0
+
+
+def test_the_table_may_go_nowhere(run, photos, capsys):
+    assert predict.main([str(run), str(photos), "--out", os.devnull]) == 0
+    assert "5 images segmented" in capsys.readouterr().out
+    assert not Path(os.devnull).is_file()
 
 
 def test_an_earlier_table_stays_whole_until_the_new_one_is(run, photos, tmp_path, monkeypatch):

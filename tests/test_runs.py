@@ -19,6 +19,13 @@ def test_a_run_says_what_it_is(trained_run: Path) -> None:
     assert run.baselines["empty"] == 0
 
 
+def cut_table(path: Path, rows: int, value: str = "0") -> None:
+    """The table with so many rows, each of them `value`s."""
+    head = path.read_text().splitlines()[0]
+    row = ",".join(value for _ in head.split(","))
+    path.write_text("\n".join([head, *[row] * rows]) + "\n")
+
+
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
@@ -26,7 +33,12 @@ def test_a_run_says_what_it_is(trained_run: Path) -> None:
         (lambda run: (run / "config.json").unlink(), "no config.json"),
         (lambda run: (run / "config.json").write_text("{"), "damaged"),
         (lambda run: (run / "config.json").write_text('{"variant": "x"}'), "damaged"),
+        (lambda run: (run / "config.json").write_bytes(b"\xff{}"), "damaged"),
         (lambda run: (run / "metrics.csv").unlink(), "metrics.csv"),
+        (lambda run: (run / "metrics.csv").write_text(""), "metrics.csv"),
+        (lambda run: (run / "metrics.csv").write_text("epoch,loss\n0,1\n"), "no column train/loss"),
+        (lambda run: cut_table(run / "metrics.csv", rows=0), "it has no row"),
+        (lambda run: cut_table(run / "metrics.csv", rows=1, value="high"), "Resuming writes it"),
         (lambda run: (run / "best.pt").unlink(), "best.pt"),
     ],
 )
@@ -63,3 +75,55 @@ def test_summary_prints_runs_beside_baselines(trained_run: Path, capsys) -> None
 def test_summary_of_no_run_is_refused(capsys) -> None:
     assert summary.main([]) == 2
     assert "name at least one run directory" in capsys.readouterr().err
+
+
+MISSING = object()
+
+
+@pytest.mark.parametrize("name", runs.PARTS)
+@pytest.mark.parametrize("value", [MISSING, None, [], {"a": []}, -1, "\N{GREEK SMALL LETTER PI}"])
+def test_a_part_of_another_kind_is_named(trained_run: Path, tmp_path: Path, name: str, value):
+    """Or is no damage, where it may be so: nothing but a UserError ever comes of reading it."""
+    config = json.loads((trained_run / "config.json").read_text())
+    *path, key = name.split(".")
+    holder = config
+    for step in path:
+        holder = holder[step]
+    holder.pop(key)
+    if value is not MISSING:
+        holder[key] = value
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    allowed = not runs.PARTS[name].needed if value is MISSING else runs.PARTS[name].fits(value)
+    if allowed:
+        run = runs.load(tmp_path)
+        assert len(run.class_titles) == run.num_classes - 1
+        return
+    with pytest.raises(UserError) as error:
+        runs.load(tmp_path)
+    said = str(error.value)
+    assert str(tmp_path / "config.json") in said
+    assert f"its part {name}" in said
+    assert "Bring it back" in said
+
+
+def test_the_parts_are_what_a_training_writes(trained_run: Path) -> None:
+    saved = json.loads((trained_run / "config.json").read_text())
+    for name, part in runs.PARTS.items():
+        part.check(saved, name)
+    assert {name.split(".")[0] for name in runs.PARTS} == set(saved)
+
+
+def test_a_baseline_may_be_undefined(trained_run: Path, tmp_path: Path) -> None:
+    saved = json.loads((trained_run / "config.json").read_text())
+    for value in (None, float("nan")):
+        (tmp_path / "config.json").write_text(json.dumps(saved | {"baselines": {"empty": value}}))
+        assert "empty" in runs.load(tmp_path).baselines
+
+
+def test_parts_of_a_later_version_are_left_alone(trained_run: Path, tmp_path: Path) -> None:
+    saved = json.loads((trained_run / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(saved | {"later": 1}))
+    assert runs.load(tmp_path).data == runs.load(trained_run).data
+    (tmp_path / "config.json").write_text(json.dumps(saved | {"model": saved["model"] | {"x": 1}}))
+    with pytest.raises(UserError, match=r"cannot be built again.*'x'"):
+        runs.load(tmp_path).build_model()

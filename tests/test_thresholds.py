@@ -213,3 +213,10 @@ def test_the_file_is_plain_json(tmp_path):
     Thresholds((0.25,), (7,), (0.5,), "a coin").save(tmp_path)
     saved = json.loads((tmp_path / FILE).read_text())
     assert saved == {"probability": [0.25], "peak": [0.5], "area": [7], "aim": "a coin"}
+
+
+def test_thresholds_for_other_classes_are_refused(tmp_path):
+    Thresholds((0.5, 0.5), (0, 0)).save(tmp_path)
+    assert load(tmp_path, classes=2).area == (0, 0)
+    with pytest.raises(UserError, match=r"for 2 defect classes, the run has 4\); delete it"):
+        load(tmp_path, classes=4)

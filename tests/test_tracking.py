@@ -88,7 +88,7 @@ def test_the_summary_holds_the_row_of_the_best_epoch(
     validate, scores = loop._validate, iter([0.1, 0.5, 0.3])
     monkeypatch.setattr(loop, "_validate", lambda t: validate(t) | {"val/dice_mean": next(scores)})
     out = tmp_path / "run"
-    options = ("--epochs", 3, "--seed", 7, "--wandb", "offline")
+    options = ("--epochs", 3, "--seed", 7, "--folds", 3, "--fold", 1, "--wandb", "offline")
     assert train("modified_unet", "--out", out, *options) == 0
     kept = torch.load(out / "best.pt", weights_only=True)
     assert kept["epoch"] == 1
@@ -97,7 +97,8 @@ def test_the_summary_holds_the_row_of_the_best_epoch(
         if math.isfinite(value):
             assert summary[name] == pytest.approx(value), name
     parameters = sum(v.numel() for k, v in kept["model"].items() if k.endswith(("weight", "bias")))
-    assert (summary["size"], summary["seed"], summary["parameters"]) == ("32x200", 7, parameters)
+    columns = [summary[name] for name in ("size", "parameters", "seed", "fold")]
+    assert columns == ["32x200", parameters, 7, 1]
 
 
 def test_no_step_waits_for_a_server(train, tmp_path: Path, monkeypatch) -> None:
@@ -152,6 +153,7 @@ def test_a_service_that_dies_is_said_and_passed_over(tmp_path: Path, capsys) -> 
         tracker.log_step(step, 1.0, 1.0)
     tracker.finish()
     assert "off for the rest of this run" in capsys.readouterr().out
+    assert wandb.run is None  # or the next training in this process would find no login
     with pytest.raises(ConnectionError):
         wandb.teardown()  # of the dead
 

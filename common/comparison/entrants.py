@@ -90,7 +90,7 @@ def variants(entered: Sequence[Run]) -> dict[str, list[int]]:
     for run, positions in zip(firsts, by_recipe.values(), strict=True):
         namesakes = [other for other in firsts if _name(other) == _name(run)]
         name = _name(run) + _difference(_recipe(run), map(_recipe, namesakes))
-        if len({entered[i].options["seed"] for i in positions}) == len(positions):
+        if len({entered[i].options.get("seed") for i in positions}) == len(positions):
             result[name] = positions
         else:
             result |= {f"{name} ({entered[i].path})": [i] for i in positions}

@@ -23,7 +23,9 @@ import cv2
 import numpy as np
 
 from common.comparison.tally import Tally, Truth, concatenate, tally_image, truth_of
+from common.dataset.images import any_large
 from common.dataset.stream import ahead, batches
+from common.errors import UserError
 from common.files import publish
 from common.inference import Segmenter
 from common.labels import Labels, read_image
@@ -31,7 +33,7 @@ from common.machine import cores
 from common.progress import tqdm
 from common.thresholds import Thresholds, decide, drawn_probability, keep
 
-VERSION = 2
+VERSION = 3
 CHUNK = 32  # images whose tallies are published together
 
 
@@ -74,29 +76,41 @@ def evaluate(
         for start in range(0, len(names), CHUNK):
             chunk = names[start : start + CHUNK]
             files = [state / f"{_digest([identity, chunk])}.npz" for identity in identities]
+            done = {
+                file: _done(contestant, file, chunk)
+                for contestant, file in zip(contestants, files, strict=True)
+            }
             missing = {
                 file: contestant
                 for contestant, file in zip(contestants, files, strict=True)
-                if not _is_done(contestant, file, chunk)
+                if done[file] is None
             }
             if missing:
-                _evaluate_chunk(missing, labels, chunk, batch_size, pool)
+                done |= _evaluate_chunk(missing, labels, chunk, batch_size, pool)
             for parts, file in zip(tallies, files, strict=True):
-                parts.append(Tally.load(file))
+                parts.append(done[file])
             bar.update(len(chunk))
     return [concatenate(parts) for parts in tallies]
 
 
 def read_prediction(path: Path) -> np.ndarray:
-    """A label map (H, W) uint8 that `evaluate` wrote."""
-    return cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    """A label map (H, W) uint8 that `evaluate` wrote. Raises UserError where it was damaged."""
+    try:
+        return read_image(path)
+    except UserError as error:
+        raise UserError(f"{error}\nDelete this file and compare again: it is made anew.") from error
 
 
 def decoded_batches(
     labels: Labels, names: Sequence[str], batch_size: int, pool: Executor
 ) -> Iterator[list[tuple[str, np.ndarray]]]:
-    """Batches of (name, image (H, W) uint8), one size within a batch, decoded ahead in the pool."""
-    images = ahead(read_image, map(labels.path, names), pool, depth=2 * batch_size)
+    """Batches of (name, image (H, W) uint8), one size within a batch, decoded ahead in the pool.
+
+    Where large images are among them, one at a time and none ahead.
+    """
+    paths = [labels.path(name) for name in names]
+    batch_size, depth = (1, 0) if any_large(paths) else (batch_size, 2 * batch_size)
+    images = ahead(read_image, paths, pool, depth)
     pairs = zip(names, images, strict=True)
     for _, same_size in groupby(pairs, key=lambda pair: pair[1].shape):
         yield from batches(same_size, batch_size)
@@ -108,8 +122,8 @@ def _evaluate_chunk(
     chunk: Sequence[str],
     batch_size: int,
     pool: Executor,
-) -> None:
-    """Publishes a chunk's tallies, each under its file, once its label maps are written."""
+) -> dict[Path, Tally]:
+    """A chunk's tallies, each published under its file once its label maps are written."""
 
     def truth(name: str, image: np.ndarray) -> Truth:
         return truth_of(labels.label_map(name, image.shape), labels.num_classes + 1)
@@ -124,8 +138,10 @@ def _evaluate_chunk(
             thresholded = decide(probabilities, contestant.thresholds).numpy(force=True)
             kept = (probabilities.numpy(force=True), plain, thresholded)
             parts[file] += pool.map(partial(_keep, contestant), names, truths, *kept)
-    for file, tallies in parts.items():
-        concatenate(tallies).save(file)
+    whole = {file: concatenate(tallies) for file, tallies in parts.items()}
+    for file, tally in whole.items():
+        tally.save(file)
+    return whole
 
 
 def _keep(
@@ -162,8 +178,14 @@ def _claim(contestant: Contestant, names: Sequence[str], marker: Path, owner: st
         publish(marker, owner)
 
 
-def _is_done(contestant: Contestant, file: Path, chunk: Sequence[str]) -> bool:
-    return file.exists() and all(contestant.prediction_path(name).exists() for name in chunk)
+def _done(contestant: Contestant, file: Path, chunk: Sequence[str]) -> Tally | None:
+    """The chunk's tally where it is there whole, and all its label maps are."""
+    if not file.exists():
+        return None
+    tally = Tally.load(file)
+    if tally is None:
+        tqdm.write(f"{file} was damaged: its {len(chunk)} images are evaluated anew")
+    return tally if all(contestant.prediction_path(name).exists() for name in chunk) else None
 
 
 def _identity(contestant: Contestant) -> list[Any]:

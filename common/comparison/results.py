@@ -238,7 +238,8 @@ def _thresholds_curve(run: Run) -> list[Json]:
 
 
 def _epochs(run: Run) -> Json:
-    return {"done": len(run.metrics()), "planned": run.options["epochs"]}
+    done = len(run.metrics())
+    return {"done": done, "planned": run.options.get("epochs", done)}
 
 
 def _seconds(run: Run) -> float:

@@ -6,6 +6,7 @@ constant memory, and resampling images means adding up rows.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -22,6 +23,7 @@ SIZE_EDGES = (1_000, 4_000, 16_000, 64_000)
 FOUND = 0.5
 """Share of a truth component's pixels that must carry its class for it to count as found."""
 CALIBRATION_BINS = 10
+CHECKSUM = 16  # bytes before a file's arrays
 
 
 @dataclass(frozen=True)
@@ -69,15 +71,24 @@ class Tally:
         return len(self.alarms)
 
     def save(self, path: Path) -> None:
-        """Publishes the arrays as a compressed .npz. Raises OSError where the disk refuses."""
+        """Publishes a checksum and the arrays as .npz. Raises OSError where the disk refuses."""
         buffer = io.BytesIO()
         np.savez_compressed(buffer, **vars(self))
-        publish(path, buffer.getvalue())
+        publish(path, _checksum(buffer.getvalue()) + buffer.getvalue())
 
     @classmethod
-    def load(cls, path: Path) -> Tally:
-        with np.load(path) as arrays:
-            return cls(**{field.name: arrays[field.name] for field in fields(cls)})
+    def load(cls, path: Path) -> Tally | None:
+        """What `save` has written; None where it was damaged since."""
+        content = path.read_bytes()
+        checksum, arrays = content[:CHECKSUM], content[CHECKSUM:]
+        if checksum != _checksum(arrays):
+            return None
+        with np.load(io.BytesIO(arrays)) as saved:
+            return cls(**{field.name: saved[field.name] for field in fields(cls)})
+
+
+def _checksum(content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=CHECKSUM).digest()
 
 
 def concatenate(tallies: Sequence[Tally]) -> Tally:

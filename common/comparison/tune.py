@@ -40,7 +40,7 @@ def ensure_thresholds(
     the directory whatever they were chosen for, DEFAULT_AIM where there are none.
     """
     run = segmenter.run
-    found = thresholds_module.load(run.path)
+    found = thresholds_module.load(run.path, labels.num_classes)
     if aim is None and found is not None:
         return found
     if aim == "alarms":

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 FIGURES = ("brightness", "contrast", "black_share")
+EVERYTHING = (-np.inf, np.inf)  # the range of a figure that no reference has
 BLACK = 16  # grey values below are the frame beside the strip, not steel
 
 
@@ -40,7 +41,7 @@ def warning(known: dict[str, list[float]], new: Iterable[np.ndarray]) -> str | N
     left = [
         f"{name.replace('_', ' ')} {value:.3f} (training {low:.3f} to {high:.3f})"
         for name, value, (low, high) in zip(
-            FIGURES, medians, (known[name] for name in FIGURES), strict=True
+            FIGURES, medians, (known.get(name, EVERYTHING) for name in FIGURES), strict=True
         )
         if not low <= value <= high
     ]

@@ -3,24 +3,28 @@
 A JPEG costs about a millisecond to decode at any scale, at every visit; a row of the store costs
 a copy. A store is keyed by the content of the data, the images in it and the size, so a change of
 any of these leads to another store, never to a stale one. It is built in a `.partial` folder under
-a lock, with a checksum an image, and renamed when whole: a build cut off goes on where it was.
+a lock and renamed when whole: a build cut off goes on where it was, and so does one that was
+damaged since.
 """
 
 from __future__ import annotations
 
-import errno
+import functools
 import hashlib
 import json
 import os
 import shutil
-import zlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from common.dataset import rows
+from common.dataset.rows import Layout, Rows
 from common.errors import UserError
 from common.labels import Labels, read_image
 from common.locks import hold
@@ -29,7 +33,7 @@ from common.progress import tqdm
 from common.resize import resize_image, resize_labels
 
 VERSION = 3
-_DONE = np.uint64(1 << 32)  # above any 32-bit checksum: tells a finished row from an empty one
+ABOUT = "about.json"  # in a store: where its data lay
 
 
 @dataclass(frozen=True)
@@ -57,51 +61,62 @@ def open_store(
 ) -> Store:
     """Opens the store of `names` at `size` (height, width), building it first where needed.
 
+    What it holds is checked row by row; a damaged one is mended, with a line that says so.
+
     folder: where stores live. fingerprint: content hash of the data set. workers: decoding
     threads, 0 for one a core. Raises UserError for an image that cannot be read, a mask that does
-    not fit its image, a folder that cannot be written, a disk that is too small or a
-    store that was damaged.
+    not fit its image, a folder that cannot be written and a disk that is too small or broken.
     """
     names = tuple(names)
     identity = json.dumps([VERSION, fingerprint, size, labels.num_classes, names])
     key = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
     home = Path(folder) / f"{size[0]}x{size[1]}-{key}"
+    form = rows.layout(len(names), size, labels.num_classes + 1)
+    fill = functools.partial(_fill, labels, names, size, form, workers)
     try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        if not home.exists():
+        found = _whole(home, form)
+        if found is None:
+            home.parent.mkdir(parents=True, exist_ok=True)
             with hold(home.with_suffix(".lock")):
-                if not home.exists():  # another process may have been faster
-                    _build(labels, names, size, home, workers)
+                found = _whole(home, form) or _build(home, form, fill)
     except OSError as error:
         raise UserError(
             f"cannot write the pixel store {home}: {error.strerror or error}\n"
             "Free some space or name another folder with --store."
         ) from error
-    try:
-        return Store(
-            images=np.load(home / "images.npy", mmap_mode="r"),
-            labels=np.load(home / "labels.npy", mmap_mode="r"),
-            names=names,
-            pixel_counts=np.load(home / "pixel_counts.npy"),
-        )
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"the pixel store {home} is damaged: {error}\nDelete this folder; it is built anew."
-        ) from error
+    return Store(found.images, found.labels, names, np.array(found.pixel_counts))
 
 
-def _build(
-    labels: Labels, names: tuple[str, ...], size: tuple[int, int], home: Path, workers: int
-) -> None:
+def _whole(home: Path, form: Layout) -> Rows | None:
+    """The rows of a finished store, each as it was written; None where there is none such."""
+    found = rows.read(home, form)
+    if found is None or found.damaged():
+        return None
+    with suppress(OSError):  # it may lie where the user can only read
+        os.utime(home)  # says when it was last used
+    return found
+
+
+def _build(home: Path, form: Layout, fill: Callable[[Path], None]) -> Rows:
+    """Makes the store, or mends it: what is whole of it stays. fill: writes what a folder lacks."""
     partial = home.with_suffix(".partial")
+    if home.exists():
+        tqdm.write(f"the pixel store {home} was damaged: what is lost is decoded anew")
+        shutil.rmtree(partial, ignore_errors=True)
+        os.replace(home, partial)
     attempts = 3
     for attempt in range(1, attempts + 1):
         try:
-            _fill(labels, names, size, partial, workers)
+            fill(partial)
             os.replace(partial, home)
-            return
         except FileNotFoundError:  # someone deleted the folder while it was being filled
             tqdm.write(f"{partial} was deleted while being built (attempt {attempt})")
+            continue
+        if found := _whole(home, form):
+            return found
+        raise UserError(
+            f"{home} does not give back what was written to it.\nName another disk with --store."
+        )
     raise UserError(
         f"the pixel store {partial} was deleted {attempts} times while being built.\n"
         "Find out what clears this folder, or name another with --store."
@@ -109,76 +124,54 @@ def _build(
 
 
 def _fill(
-    labels: Labels, names: tuple[str, ...], size: tuple[int, int], partial: Path, workers: int
+    labels: Labels,
+    names: tuple[str, ...],
+    size: tuple[int, int],
+    form: Layout,
+    workers: int,
+    partial: Path,
 ) -> None:
-    shape = (len(names), *size)
-    needed = 2 * int(np.prod(shape))
+    needed = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for shape, dtype in form.values())
     partial.mkdir(parents=True, exist_ok=True)
     if (free := shutil.disk_usage(partial).free + _size_on_disk(partial)) < needed:
         raise UserError(
             f"the pixel store needs {needed / 1e9:.1f} GB, {partial.parent} has {free / 1e9:.1f} GB"
             " free.\nFree some space or name another folder with --store."
         )
-    images = _array(partial / "images.npy", shape, np.uint8)
-    maps = _array(partial / "labels.npy", shape, np.uint8)
-    counts = _array(partial / "pixel_counts.npy", (len(names), labels.num_classes + 1), np.int64)
-    checksums = _array(partial / "checksums.npy", (len(names),), np.uint64)
+    about = json.dumps({"data": str(labels.root.resolve())})
+    (partial / ABOUT).write_text(about + "\n", encoding="utf-8")
+    arrays = rows.write(partial, form)
 
     def fill_row(row: int) -> None:
-        if checksums[row] == _checksum(images[row], maps[row], counts[row]):
+        if arrays.is_whole(row):
             return
         image = read_image(labels.path(names[row]))
-        images[row] = resize_image(image, size)
-        maps[row] = resize_labels(labels.label_map(names[row], image.shape), size)
-        counts[row] = np.bincount(maps[row].ravel(), minlength=counts.shape[1])
-        checksums[row] = _checksum(images[row], maps[row], counts[row])
+        label_map = labels.label_map(names[row], image.shape)
+        arrays.put(row, resize_image(image, size), resize_labels(label_map, size))
 
     # Threads suffice: decoding, resizing and checksums release the interpreter lock.
     pool = ThreadPoolExecutor(workers or cores())
     try:
-        rows = pool.map(fill_row, range(len(names)))
+        work = pool.map(fill_row, range(len(names)))
         title = f"pixel store {size[0]}x{size[1]}"
-        for _ in tqdm(rows, title, total=len(names), unit="image", mininterval=0.5):
+        for _ in tqdm(work, title, total=len(names), unit="image", mininterval=0.5):
             pass
     finally:
         pool.shutdown(cancel_futures=True)
-    for array in (images, maps, counts, checksums):
-        array.flush()
-
-
-def _checksum(image: np.ndarray, label_map: np.ndarray, counts: np.ndarray) -> np.uint64:
-    return np.uint64(zlib.crc32(counts, zlib.crc32(label_map, zlib.crc32(image)))) | _DONE
-
-
-def _array(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
-    """The array at `path`, or a new one of zeros where there is none of this shape.
-
-    Raises OSError where the disk has no room for all of it.
-    """
-    array = None
-    if path.exists():
-        try:
-            array = np.load(path, mmap_mode="r+")
-        except ValueError:  # cut off while the file was being laid out
-            path.unlink()
-    if array is None or array.shape != shape or array.dtype != dtype:
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    _allocate(path)
-    return array
-
-
-def _allocate(path: Path) -> None:
-    """Gives a file with holes its blocks: a map written to on a full disk dies without a word."""
-    if not hasattr(os, "posix_fallocate"):
-        return
-    with path.open("r+b") as file:
-        try:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that cannot
-                raise
+    arrays.flush()
 
 
 def _size_on_disk(folder: Path) -> int:
     found = [file.stat() for file in folder.iterdir()]
     return sum(512 * getattr(stat, "st_blocks", stat.st_size // 512) for stat in found)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Lists the stores, or deletes those of no use; returns the exit code."""
+    from common.dataset import shelf  # it imports this module
+
+    return shelf.main(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

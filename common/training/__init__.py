@@ -1,6 +1,7 @@
 """From batches to a run directory: the loop that all variants share.
 
 loop       prepare -> for every epoch: train, validate, record
+folder     which folder a training has, and that no other has it
 setup      network, loss, optimiser, run directory: all that stands before the first step
 state      what a training is made of, and how far it is
 step       one step: loss, gradients, update, averaged weights

@@ -11,21 +11,20 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import nullcontext
 from pathlib import Path
 from typing import NoReturn
 
 import numpy as np
 import torch
 
-from common import distributed, runs
+from common import distributed
 from common.config import TrainConfig
 from common.devices import pick_device
 from common.errors import Interrupted, UserError
 from common.machine import peak_memory
 from common.metrics import ConfusionMatrix, merit
 from common.progress import tqdm
-from common.training import console, record
+from common.training import console, folder, record
 from common.training.memory import keep_freed_memory, no_memory_said
 from common.training.setup import set_up
 from common.training.signals import StopRequest, stop_on_signal
@@ -43,27 +42,24 @@ def fit(config: TrainConfig) -> Path:
     """
     device = pick_device(config.device)
     keep_freed_memory()
-    with distributed.process_group(device):
-        config, folder, resumed = distributed.from_main(
-            runs.choose_folder(config) if distributed.is_main() else None
-        )
-        training = set_up(config, folder, resumed, device)
-        with training.claim or nullcontext():
-            try:
-                again = f"continue with {training.resume_command}"
-                with (
-                    distributed.lost_peer_said(again),
-                    no_memory_said(lambda: _no_memory(training)),
-                    stop_on_signal() as stop,
-                ):
-                    for _ in range(training.progress.epoch, config.epochs):
-                        _run_epoch(training, stop)
-            except (UserError, Interrupted, KeyboardInterrupt):
-                training.tracker.finish(exit_code=1)
-                raise
-            training.tracker.finish()
+    with distributed.process_group(device), folder.claimed(config) as place:
+        training = set_up(*place, device)
+        config = training.config
+        try:
+            again = f"continue with {training.resume_command}"
+            with (
+                distributed.lost_peer_said(again),
+                no_memory_said(lambda: _no_memory(training)),
+                stop_on_signal() as stop,
+            ):
+                for _ in range(training.progress.epoch, config.epochs):
+                    _run_epoch(training, stop)
+        except (UserError, Interrupted, KeyboardInterrupt):
+            training.tracker.finish(exit_code=1)
+            raise
+        training.tracker.finish()
         console.closing(training)
-    return folder
+    return training.folder
 
 
 def _run_epoch(training: Training, stop: StopRequest) -> None:

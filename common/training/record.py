@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import subprocess
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,18 +14,20 @@ import pandas as pd
 import torch
 from torch import nn
 
-from common import checkpoint, overlay, runs, thresholds
-from common.config import TrainConfig
+from common import checkpoint, overlay, thresholds
+from common.config import CHECKOUT, TrainConfig
 from common.dataset import drift, splits
 from common.dataset.prepare import Data
 from common.errors import UserError
 from common.files import publish, publish_json
 from common.runs import Run
 from common.training import console
+from common.training.folder import LASTING
 from common.training.state import Progress, Training
 from common.training.step import MuonAdamW
 
 SAMPLES = 4
+PASSING = ("second", "wait", "memory")  # in the names of figures that no repeat gives again
 
 
 def record(training: Training, row: dict[str, float], improved: bool) -> None:
@@ -33,9 +35,11 @@ def record(training: Training, row: dict[str, float], improved: bool) -> None:
     folder = training.folder
     try:
         if improved:
+            # Without what differs between repeats, so that equal weights are equal files.
+            lasting = {k: v for k, v in row.items() if not any(word in k for word in PASSING)}
             checkpoint.save(
                 folder / "best.pt",
-                {"model": _plain(training.average), "epoch": row["epoch"], "metrics": row},
+                {"model": _plain(training.average), "epoch": row["epoch"], "metrics": lasting},
             )
             for name in (thresholds.FILE, thresholds.CURVE_FILE):  # chosen for the weights before
                 (folder / name).unlink(missing_ok=True)
@@ -123,14 +127,11 @@ def _sample_rows(data: Data) -> list[int]:
 def open_folder(
     config: TrainConfig, folder: Path, data: Data, details: dict[str, Any], run_id: str
 ) -> None:
-    """Makes the run directory with its config and split: at once, so that it is whole or absent."""
+    """Makes the reserved folder a run directory: it is one as soon as config.json lies in it."""
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        new = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-        new.chmod(0o755)
-        splits.write(data.split, new / "split.csv")
+        splits.write(data.split, folder / "split.csv")
         publish_json(
-            new / "config.json",
+            folder / "config.json",
             {
                 "variant": config.variant,
                 "options": config.to_json(),
@@ -139,11 +140,10 @@ def open_folder(
                 **details,
             },
         )
-        os.replace(new, folder)
     except OSError as error:
         raise UserError(
             f"cannot write the run directory {folder}: {error.strerror or error}\n"
-            "Name another with --out."
+            "Make room, or name another with --out."
         ) from error
 
 
@@ -157,9 +157,7 @@ def reopen_folder(config: TrainConfig, folder: Path, data: Data, progress: Progr
     config_file = folder / "config.json"
     saved = json.loads(config_file.read_text())
     given = config.to_json()
-    changed = {
-        name: given[name] for name in runs.LASTING if given[name] != saved["options"].get(name)
-    }
+    changed = {name: given[name] for name in LASTING if given[name] != saved["options"].get(name)}
     if "epochs" in changed:
         console.say(
             f"epochs {saved['options']['epochs']} -> {config.epochs}: the learning rate goes on as "
@@ -167,8 +165,9 @@ def reopen_folder(config: TrainConfig, folder: Path, data: Data, progress: Progr
         )
     root = str(data.labels.root.resolve())
     try:
-        for leftover in folder.glob(".*.pt.*"):
-            leftover.unlink()  # of a kill in mid-save
+        for name in ("last.pt", "best.pt", "metrics.csv", "config.json"):
+            for leftover in folder.glob(f".{name}.*"):  # of a kill in mid-save
+                leftover.unlink()
         if progress.history:
             _write_table(folder, progress)
         if changed or root != saved["data"]["root"]:
@@ -199,3 +198,26 @@ def check_same_data(run: Run, data: Data) -> None:
             f"(fingerprint {data.fingerprint}, the run has {run.data['fingerprint']}).\n"
             "Name the original data with --data, or begin a new run."
         )
+
+
+def git_commit() -> str | None:
+    """The commit of this package's own checkout, '+changes' appended where files differ from it.
+
+    None where the package is installed, lies within another repository, or git is missing.
+    """
+    try:
+        if CHECKOUT is None or Path(_git("rev-parse", "--show-toplevel")).resolve() != CHECKOUT:
+            return None
+        changes = "+changes" if _git("status", "--porcelain", "-uno") else ""
+        return _git("rev-parse", "HEAD") + changes
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(*arguments: str) -> str:
+    # A git that runs us as its hook says by variables which repository it means.
+    environment = {k: value for k, value in os.environ.items() if not k.startswith("GIT_")}
+    command = ["git", "-C", str(CHECKOUT), *arguments]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, env=environment
+    ).stdout.strip()

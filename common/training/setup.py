@@ -28,8 +28,6 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
 
     Raises UserError as `training.fit` does; nothing is written before the data is known good.
     """
-    # Before last.pt is read: another process may still be writing it.
-    claim = runs.claim(folder) if resumed and distributed.is_main() else None
     # Processes on unlike machines must agree.
     config.precision, why = distributed.from_main(training_precision(config.precision, device))
     console.say(f"precision {config.precision}, {why}")
@@ -64,7 +62,7 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
         "model": arguments,
         "data": record.describe(data),
         "baselines": floor,
-        "git_commit": runs.git_commit(),
+        "git_commit": record.git_commit(),
         "versions": versions(),
     }
     if distributed.is_main():
@@ -72,12 +70,11 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
             record.reopen_folder(config, folder, data, progress)
         else:
             record.open_folder(config, folder, data, details, run_id)
-            claim = runs.claim(folder)
     parameters = sum(p.numel() for p in model.parameters())
     tracker = Tracker(config, folder, run_id, parameters, details)
     training = Training(
         config, folder, device, data, train, val, model, network, average, criterion, optimiser,
-        progress, tracker, floor, claim,
+        progress, tracker, floor,
     )  # fmt: skip
     console.opening(training, resumed)
     return training

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,8 +50,6 @@ class Training:
     tracker: Tracker
     baselines: dict[str, float]
     """What predictions that look at no image score on the val part."""
-    claim: AbstractContextManager | None
-    """On rank 0 `runs.claim`'s context, open while this process trains in the folder."""
 
     @property
     def mixed_precision(self) -> bool:

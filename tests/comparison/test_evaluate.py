@@ -10,6 +10,8 @@ from common import runs
 from common.comparison import evaluate as module
 from common.comparison.evaluate import Contestant, evaluate, read_prediction
 from common.comparison.tally import concatenate, tally_image, truth_of
+from common.dataset import images
+from common.errors import UserError
 from common.inference import Segmenter
 from common.labels import load, read_image
 from common.metrics import confusion
@@ -63,6 +65,19 @@ def forwards(monkeypatch):
 
 def equal(a, b):
     return all((getattr(a, name) == getattr(b, name)).all() for name in vars(a))
+
+
+def test_large_images_are_evaluated_one_by_one(
+    contestant, labels, names, forwards, tmp_path, monkeypatch
+):
+    (tally,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "state", batch_size=3)
+    forwards.clear()
+    monkeypatch.setattr(images, "LARGE", 256 * 1600)
+    context = [*CONTEXT, "again"]
+    (again,) = evaluate([contestant], labels, names, context, tmp_path / "state", batch_size=3)
+    assert forwards == [1] * len(names)
+    np.testing.assert_array_equal(again.size, tally.size)
+    np.testing.assert_allclose(again.probability, tally.probability, atol=1e-5)
 
 
 def test_counts_are_those_of_each_image_by_itself(contestant, labels, names, tmp_path, monkeypatch):
@@ -157,6 +172,30 @@ def test_whatever_a_figure_depends_on_makes_it_new(contestant, labels, names, tm
     next(contestant.predictions.iterdir()).unlink()
     assert again(contestant) == len(names)
     assert again(contestant) == 0
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-1], lambda b: b[:-9] + b"x" * 9])
+def test_a_damaged_chunk_is_evaluated_anew_and_said(
+    contestant, labels, names, tmp_path, forwards, capsys, damage
+):
+    (before,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    (chunk,) = (tmp_path / "state").glob("*.npz")
+    chunk.write_bytes(damage(chunk.read_bytes()))
+    forwards.clear()
+    (again,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    assert sum(forwards) == len(names)
+    assert f"{chunk} was damaged" in capsys.readouterr().out
+    for name, array in vars(before).items():
+        np.testing.assert_array_equal(getattr(again, name), array)
+    evaluate([contestant], labels, names, CONTEXT, tmp_path / "state")
+    assert sum(forwards) == len(names)
+
+
+def test_a_damaged_label_map_is_said(tmp_path):
+    for content in (b"", b"\x89PNG\r\n"):
+        (tmp_path / "a.png").write_bytes(content)
+        with pytest.raises(UserError, match=r"a\.png .*(\n.*)*Delete this file"):
+            read_prediction(tmp_path / "a.png")
 
 
 def test_label_maps_of_images_no_longer_asked_for_go(contestant, labels, names, tmp_path):

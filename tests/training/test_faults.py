@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -147,12 +148,12 @@ def test_a_folder_that_becomes_read_only(train, small_disk, monkeypatch, capsys)
 
     def epoch(state, *arguments: object) -> None:
         if state.progress.epoch == 1:
-            # A file open for writing would keep the disk writable.
-            state.claim.__exit__(None, None, None)
             subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         begin(state, *arguments)
 
     monkeypatch.setattr(training, "_run_epoch", epoch)
+    # A lock, which is a file open for writing, would keep the disk writable.
+    monkeypatch.setattr("common.training.folder.hold", lambda *_, **__: nullcontext())
     assert train("unet_64x400", "--out", out, "--epochs", 2) == 2
     said = capsys.readouterr().err
     assert "Read-only file system" in said

@@ -13,8 +13,8 @@ import pandas as pd
 import pytest
 import torch
 
-from common import runs
 from common.config import PROJECT
+from common.training import folder
 from common.training.signals import StopRequest
 from modified_unet.train import Config, main
 from tests import tiny
@@ -229,17 +229,20 @@ def test_resuming_on_changed_data_is_refused(
 
 
 def test_a_run_that_is_being_trained_is_left_alone(train, tmp_path: Path, monkeypatch, capsys):
-    monkeypatch.setattr(runs, "RUNS", tmp_path)
+    monkeypatch.setattr(folder, "RUNS", tmp_path)
     out = tmp_path / "modified_unet-1"
     assert train("modified_unet", "--out", out, "--epochs", 1) == 0
     before = (out / "last.pt").stat().st_mtime_ns
-    with runs.claim(out):
+    with folder.claim(out):
         assert train("modified_unet", "--resume", out, "--epochs", 2) == 2
         assert f"another process is training in {out}" in capsys.readouterr().err
         (out / "metrics.csv").unlink()  # unfinished, then, as far as auto can tell
-        assert runs._to_resume(Config(resume="auto")) is None
+        with folder.claimed(Config(resume="auto")) as (_, other, resumed):
+            assert (other != out, resumed) == (True, False)
     assert (out / "last.pt").stat().st_mtime_ns == before
-    assert runs._to_resume(Config(resume="auto")) == out
+    with folder.claimed(Config(resume="auto")) as (_, same, resumed):
+        assert (same, resumed) == (out, True)
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
 def test_what_a_kill_in_mid_save_left_is_removed(train, tmp_path: Path) -> None:

@@ -53,6 +53,14 @@ class Cost:
     low: str = ""
     high: str = ""
 
+    def of(self, variant: dict[str, Any]) -> tuple[float | None, float | None, float | None]:
+        """The variant's value, and its range; None for what was not measured."""
+        *parents, key = self.path
+        entry: dict[str, Any] = variant
+        for parent in parents:
+            entry = entry.get(parent) or {}
+        return entry.get(key), entry.get(self.low), entry.get(self.high)
+
 
 COSTS = {
     "latency": Cost(
@@ -192,13 +200,9 @@ def _undefined(column: Column) -> str:
 
 def _cost(key: str, variant: dict[str, Any], results: dict) -> Cell:
     cost = COSTS[key]
-    parent: Any = variant
-    for step in cost.path[:-1]:
-        parent = parent.get(step) or {}
-    value = parent.get(cost.path[-1])
+    value, low, high = cost.of(variant)
     if value is None:
         return Cell(None, None, reason=f"Not measured on {results['machine']['device']}.")
-    low, high = parent.get(cost.low), parent.get(cost.high)
     detail = "" if low is None or high is None else f"[{cost.text(low)}, {cost.text(high)}]"
     return Cell(cost.text(value), value, detail=detail)
 
