@@ -43,7 +43,8 @@ def fit(config: TrainConfig) -> Path:
     device = pick_device(config.device)
     keep_freed_memory()
     with distributed.process_group(device), folder.claimed(config) as place:
-        training = set_up(*place, device)
+        with no_memory_said(lambda: _no_room(device)):
+            training = set_up(*place, device)
         config = training.config
         try:
             again = f"continue with {training.resume_command}"
@@ -173,6 +174,13 @@ def _refuse_step(training: Training, step: int, loss: float) -> NoReturn:
         f"epoch {training.progress.epoch + 1}, step {step + 1}: loss {loss}, or a gradient, is not "
         f"finite; the weights were not updated.\nImages of the batch: {', '.join(names)}\n"
         f"{_kept(training)}\nTry a lower --lr or --precision fp32."
+    )
+
+
+def _no_room(device: torch.device) -> str:
+    return (
+        f"the memory of {device} has no room for the network and its data. Free it of other "
+        "processes, or take a lower --base-channels or another --device."
     )
 
 

@@ -90,6 +90,18 @@ def test_where_memory_runs_out_it_is_said_what_to_lower(
     assert len(pd.read_csv(out / "metrics.csv")) == 1
 
 
+def test_a_full_device_is_said_before_anything_is_written(
+    train, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    def no_room(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 MiB.")
+
+    monkeypatch.setattr(torch.nn.Module, "to", no_room)
+    assert train("modified_unet", "--out", tmp_path / "run") == 2
+    assert "the memory of cpu has no room for the network" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_step_larger_than_the_memory_ends_in_words(train, tmp_path: Path, capsys) -> None:
     """For real: the address space is a little larger than now."""
     resource = pytest.importorskip("resource")
