@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from common.blocks import fuse
 from common.resize import resize_image
 from common.runs import Run
+from common.thresholds import Thresholds, decide_logits
 
 BAND = 1 << 23  # pixels whose logits are held at once
 
@@ -86,6 +87,20 @@ def upsampled_bands(
         lower = (upper + 1).clamp(max=last - first)
         share = (source[own] - above[own]).to(logits.dtype)[:, None]
         yield own, torch.lerp(wide[:, :, upper], wide[:, :, lower], share)
+
+
+def decide_bands(
+    logits: torch.Tensor, size: tuple[int, int], thresholds: Thresholds | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """`decide_logits` of one image's logits (1, C, h, w) brought to `size`, both as (H, W)."""
+    label_map, drawn = np.empty(size, np.uint8), None
+    for rows, band in upsampled_bands(logits, size):
+        classes, probability = decide_logits(band, thresholds)
+        label_map[rows] = classes[0].numpy(force=True)
+        if probability is not None:
+            drawn = np.empty(size, np.float32) if drawn is None else drawn
+            drawn[rows] = probability[0].numpy(force=True)
+    return label_map, drawn
 
 
 def upsample(logits: torch.Tensor, size: Sequence[int]) -> torch.Tensor:

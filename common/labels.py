@@ -149,6 +149,12 @@ def read_image(path: Path) -> np.ndarray:
     return image
 
 
+def defect_classes(label_map: np.ndarray) -> list[int]:
+    """Classes other than background in a label map (H, W) uint8, ascending."""
+    counts = cv2.calcHist([label_map], [0], None, [256], [0, 256]).ravel()
+    return (np.flatnonzero(counts[1:]) + 1).tolist()
+
+
 def fingerprint(labels: Labels) -> str:
     """A hash of the whole content: image names and bytes, train.csv, groups.csv. 16 hex digits.
 

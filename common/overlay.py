@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from common.files import publish
+from common.labels import defect_classes
 
 # Okabe-Ito hues, told apart by colour-blind readers too; RGB. Further classes repeat them.
 PALETTE = (
@@ -29,7 +30,7 @@ def colour(defect_class: int) -> tuple[int, int, int]:
 def draw(image: np.ndarray, label_map: np.ndarray, opacity: float = 0.35) -> np.ndarray:
     """The grey image (H, W) uint8 with each class tinted and outlined; (H, W, 3) uint8 RGB."""
     picture = np.repeat(image[:, :, None], 3, axis=2)
-    for defect_class in np.unique(label_map[label_map > 0]).tolist():
+    for defect_class in defect_classes(label_map):
         mask = label_map == defect_class
         tint = np.array(colour(defect_class), np.float32)
         picture[mask] = (picture[mask] * (1 - opacity) + tint * opacity).astype(np.uint8)

@@ -33,12 +33,12 @@ from common.deployment.submission import submission
 from common.devices import pick_device
 from common.errors import UserError
 from common.files import publish, spare
-from common.inference import Segmenter, upsampled_bands
+from common.inference import Segmenter, decide_bands
 from common.labels import read_image, tables_beside
 from common.machine import cores
 from common.progress import tqdm
 from common.resize import resize_image
-from common.thresholds import Thresholds, decide_logits, keep
+from common.thresholds import Thresholds, keep
 
 FLIPS = ((), (2,), (3,), (2, 3))  # dimensions of (N, C, H, W) that are mirrored
 
@@ -163,21 +163,7 @@ def segment(
         pixels = segmenter.preprocess([photo.resized for photo in batch])
         logits = sum(segmenter.logits(pixels.flip(dims)).flip(dims) for dims in flips) / len(flips)
         for photo, own in zip(batch, logits.split(1), strict=True):
-            yield photo, *_decided(own, photo.image.shape, thresholds)
-
-
-def _decided(
-    logits: torch.Tensor, size: tuple[int, int], thresholds: Thresholds | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """`decide_logits` of one image's logits brought to `size`, both results as (H, W)."""
-    label_map, drawn = np.empty(size, np.uint8), None
-    for rows, band in upsampled_bands(logits, size):
-        classes, probability = decide_logits(band, thresholds)
-        label_map[rows] = classes[0].numpy(force=True)
-        if probability is not None:
-            drawn = np.empty(size, np.float32) if drawn is None else drawn
-            drawn[rows] = probability[0].numpy(force=True)
-    return label_map, drawn
+            yield photo, *decide_bands(own, photo.image.shape, thresholds)
 
 
 def _check_folders(config: Config, paths: Sequence[Path]) -> None:

@@ -11,23 +11,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import groupby
+from operator import add
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+import torch
 
-from common.comparison.tally import Tally, Truth, concatenate, tally_image, truth_of
+from common.comparison.tally import Tally, Truth, concatenate, sums_of, tally_image, truth_of
 from common.dataset.images import any_large
 from common.dataset.stream import ahead, batches
 from common.errors import UserError
 from common.files import publish
-from common.inference import Segmenter
+from common.inference import BAND, Segmenter, at_size, upsampled_bands
 from common.labels import Labels, read_image
 from common.machine import cores
 from common.progress import tqdm
@@ -35,6 +37,9 @@ from common.thresholds import Thresholds, decide, drawn_probability, keep
 
 VERSION = 3
 CHUNK = 32  # images whose tallies are published together
+
+# Rows of an image, their probabilities (C, rows, W), their label maps without and with thresholds.
+Decided = tuple[slice, np.ndarray, np.ndarray, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -133,33 +138,47 @@ def _evaluate_chunk(
         names, images = zip(*batch, strict=True)
         truths = list(pool.map(truth, names, images))
         for file, contestant in missing.items():
-            probabilities = contestant.segmenter.probabilities(images)
-            plain = decide(probabilities, None).numpy(force=True)
-            thresholded = decide(probabilities, contestant.thresholds).numpy(force=True)
-            kept = (probabilities.numpy(force=True), plain, thresholded)
-            parts[file] += pool.map(partial(_keep, contestant), names, truths, *kept)
+            decisions = _decisions(contestant, images)
+            parts[file] += pool.map(partial(_tally, contestant), names, truths, decisions)
     whole = {file: concatenate(tallies) for file, tallies in parts.items()}
     for file, tally in whole.items():
         tally.save(file)
     return whole
 
 
-def _keep(
-    contestant: Contestant,
-    name: str,
-    truth: Truth,
-    probabilities: np.ndarray,
-    plain: np.ndarray,
-    thresholded: np.ndarray,
-) -> Tally:
+def _decisions(contestant: Contestant, images: Sequence[np.ndarray]) -> Iterator[Iterable[Decided]]:
+    """For each image of a batch what was decided of it: at once, or a large one by bands."""
+    segmenter, thresholds = contestant.segmenter, contestant.thresholds
+    logits, size = segmenter.logits(segmenter.preprocess(images)), images[0].shape
+    if images[0].size > BAND:
+        for own in logits.split(1):
+            bands = upsampled_bands(own, size)
+            yield (_decided(band.softmax(1), thresholds, rows)[0] for rows, band in bands)
+    else:
+        for one in _decided(at_size(logits, size), thresholds, slice(None)):
+            yield [one]
+
+
+def _decided(probabilities: torch.Tensor, thresholds: Thresholds, rows: slice) -> list[Decided]:
+    """The decision of probabilities (N, C, H, W), which are those rows of N images."""
+    parts = (probabilities, decide(probabilities, None), decide(probabilities, thresholds))
+    return [(rows, *one) for one in zip(*(part.numpy(force=True) for part in parts), strict=True)]
+
+
+def _tally(contestant: Contestant, name: str, truth: Truth, decided: Iterable[Decided]) -> Tally:
     """Writes one image's label map and returns its tally."""
-    drawn = drawn_probability(thresholded, probabilities)
+    plain, thresholded = np.empty((2, *truth.label_map.shape), np.uint8)
+    drawn = np.empty(truth.label_map.shape, np.float32)
+    sums = []
+    for rows, probabilities, plain[rows], thresholded[rows] in decided:
+        drawn[rows] = drawn_probability(thresholded[rows], probabilities)
+        sums.append(sums_of(probabilities, truth.label_map[rows]))
     thresholded = keep(thresholded, drawn, contestant.thresholds)
     done, png = cv2.imencode(".png", thresholded)
     if not done:
         raise OSError(f"cannot encode the label map of {name}")
     publish(contestant.prediction_path(name), png.tobytes())
-    return tally_image(truth, probabilities, plain, thresholded)
+    return tally_image(truth, reduce(add, sums), plain, thresholded)
 
 
 def _claim(contestant: Contestant, names: Sequence[str], marker: Path, owner: str) -> None:

@@ -12,10 +12,13 @@ from common.comparison.evaluate import read_prediction
 from common.comparison.page.page import GalleryItem
 from common.comparison.results import Scored
 from common.comparison.tally import Tally
+from common.dataset.images import LARGE
 from common.labels import Labels, read_image
 from common.metrics import image_sums
+from common.resize import resize_image, resize_labels
 
 LIMIT = 60
+SHOWN = 1 << 22  # pixels of a large image on the page
 
 
 def choose(tallies: Sequence[Tally], limit: int = LIMIT) -> list[int]:
@@ -56,16 +59,26 @@ def gallery(scored: Sequence[Scored], labels: Labels, names: Sequence[str]) -> l
     items = []
     for row in choose([one.tallies[0] for one in scored]):
         image = read_image(labels.path(names[row]))
+        size = _shown_size(image.shape)
         items.append(
             GalleryItem(
                 name=names[row],
-                image=image,
-                truth=labels.label_map(names[row], image.shape),
+                image=resize_image(image, size),
+                truth=resize_labels(labels.label_map(names[row], image.shape), size),
                 predictions={
-                    one.name: read_prediction(one.contestants[0].prediction_path(names[row]))
+                    one.name: resize_labels(
+                        read_prediction(one.contestants[0].prediction_path(names[row])), size
+                    )
                     for one in scored
                 },
                 dice={name: float(values[row]) for name, values in dice.items()},
             )
         )
     return items
+
+
+def _shown_size(size: tuple[int, int]) -> tuple[int, int]:
+    """The height and width in which an image stands on the page: large ones in less."""
+    height, width = size
+    share = (SHOWN / (height * width)) ** 0.5 if height * width >= LARGE else 1
+    return max(1, round(height * share)), max(1, round(width * share))

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from common.files import publish
+from common.labels import defect_classes
 from common.metrics import confusion
 
 SIZE_EDGES = (1_000, 4_000, 16_000, 64_000)
@@ -24,6 +25,7 @@ FOUND = 0.5
 """Share of a truth component's pixels that must carry its class for it to count as found."""
 CALIBRATION_BINS = 10
 CHECKSUM = 16  # bytes before a file's arrays
+BAND = 1 << 22  # pixels that are counted at once
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,21 @@ class Truth:
     classes: np.ndarray
     bins: np.ndarray
     areas: np.ndarray
+
+
+@dataclass(frozen=True)
+class Sums:
+    """What a tally needs of the probabilities of an image, or of a part of it; they add up.
+
+    highest: (K,) float32, calibration: (CALIBRATION_BINS, 3) float64, both as in a Tally.
+    """
+
+    highest: np.ndarray
+    calibration: np.ndarray
+
+    def __add__(self, other: Sums) -> Sums:
+        highest = np.maximum(self.highest, other.highest)
+        return Sums(highest, self.calibration + other.calibration)
 
 
 @dataclass(frozen=True)
@@ -107,7 +124,8 @@ def truth_of(label_map: np.ndarray, num_classes: int) -> Truth:
         if not mask.any():
             continue
         count, own, stats, _ = cv2.connectedComponentsWithStats(mask)
-        parts += np.where(own > 0, own + number, 0).astype(np.int32)
+        np.add(own, number, out=own, where=mask.view(bool))
+        parts += own
         number += count - 1
         classes.append(np.full(count - 1, k))
         areas.append(stats[1:, cv2.CC_STAT_AREA].astype(np.int64))
@@ -116,26 +134,29 @@ def truth_of(label_map: np.ndarray, num_classes: int) -> Truth:
     return Truth(label_map, parts, np.concatenate(classes), bins, area)
 
 
-def tally_image(
-    truth: Truth, probabilities: np.ndarray, plain: np.ndarray, thresholded: np.ndarray
-) -> Tally:
+def sums_of(probabilities: np.ndarray, label_map: np.ndarray) -> Sums:
+    """The sums of probabilities (C, H, W) float32, summing to 1 over C; label_map: the truth."""
+    highest = probabilities[1:].max(axis=(1, 2))
+    return Sums(highest, _calibration(1 - probabilities[0], label_map > 0))
+
+
+def tally_image(truth: Truth, sums: Sums, plain: np.ndarray, thresholded: np.ndarray) -> Tally:
     """The tally (N = 1) of one image.
 
-    probabilities: (C, H, W) float32, summing to 1 over C; plain, thresholded: (H, W) uint8, the
-    label maps decided from them without and with thresholds and least areas.
+    plain, thresholded: (H, W) uint8, the label maps decided without and with thresholds and least
+    areas.
     """
-    num_classes = len(probabilities)
-    label_map = truth.label_map[None]
+    num_classes = len(sums.highest) + 1
     one = {
-        "confusion": confusion(plain[None], label_map, num_classes)[0].numpy(),
-        "confusion_thresholded": confusion(thresholded[None], label_map, num_classes)[0].numpy(),
+        "confusion": _confusion(plain, truth.label_map, num_classes),
+        "confusion_thresholded": _confusion(thresholded, truth.label_map, num_classes),
         "alarms": np.int64(count_components(plain)),
         "alarms_thresholded": np.int64(count_components(thresholded)),
-        "probability": probabilities[1:].max(axis=(1, 2)),
+        "probability": sums.highest,
         "components": _count(truth, np.ones(len(truth.areas), bool), num_classes),
         "found": _count(truth, _found(truth, plain), num_classes),
         "found_thresholded": _count(truth, _found(truth, thresholded), num_classes),
-        "calibration": _calibration(1 - probabilities[0], truth.label_map > 0),
+        "calibration": sums.calibration,
         "size": np.array(truth.label_map.shape),
     }
     return Tally(**{name: value[None] for name, value in one.items()})
@@ -143,8 +164,17 @@ def tally_image(
 
 def count_components(label_map: np.ndarray) -> int:
     """8-connected components of all defect classes of a label map (H, W) uint8."""
-    present = np.flatnonzero(np.bincount(label_map.ravel())[1:]) + 1
-    return sum(cv2.connectedComponents((label_map == k).astype(np.uint8))[0] - 1 for k in present)
+    masks = ((label_map == k).astype(np.uint8) for k in defect_classes(label_map))
+    return sum(cv2.connectedComponents(mask)[0] - 1 for mask in masks)
+
+
+def _confusion(prediction: np.ndarray, truth: np.ndarray, num_classes: int) -> np.ndarray:
+    """Confusion matrix (C, C) int64 of two label maps (H, W), counted by bands of rows."""
+    step = max(1, BAND // truth.shape[1])
+    return sum(
+        confusion(prediction[None, y : y + step], truth[None, y : y + step], num_classes)[0].numpy()
+        for y in range(0, len(truth), step)
+    )
 
 
 def _found(truth: Truth, prediction: np.ndarray) -> np.ndarray:

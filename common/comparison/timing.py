@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common import runs
 from common.blocks import conv_layers, parameters
-from common.inference import Segmenter, upsample
+from common.inference import BAND, Segmenter, decide_bands, upsample
 from common.machine import peak_memory
 from common.thresholds import Thresholds, decide_logits, keep
 
@@ -176,9 +176,13 @@ def _time_stages(
     times.append(_now(segmenter.device))
     logits = segmenter.logits(batch)
     times.append(_now(segmenter.device))
-    label_maps, drawn = decide_logits(upsample(logits, images[0].shape), thresholds)
-    for row, label_map in enumerate(label_maps.numpy(force=True)):
-        keep(label_map, None if drawn is None else drawn[row].numpy(force=True), thresholds)
+    if images[0].size > BAND:
+        for own in logits.split(1):
+            keep(*decide_bands(own, images[0].shape, thresholds), thresholds)
+    else:
+        label_maps, drawn = decide_logits(upsample(logits, images[0].shape), thresholds)
+        for row, label_map in enumerate(label_maps.numpy(force=True)):
+            keep(label_map, None if drawn is None else drawn[row].numpy(force=True), thresholds)
     times.append(_now(segmenter.device))
     return tuple(np.diff(times).tolist())
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from common.labels import defect_classes
+
 
 @dataclass
 class Findings:
@@ -26,14 +28,14 @@ class Findings:
 
     def add(self, label_map: np.ndarray) -> None:
         """Counts one label map (H, W) uint8."""
-        present = cv2.calcHist([label_map], [0], None, [256], [0, 256]).ravel()[1:] > 0
-        for k in (np.flatnonzero(present) + 1).tolist():
+        present = defect_classes(label_map)
+        for k in present:
             mask = (label_map == k).astype(np.uint8)
             self.class_images[k] += 1
             self.class_defects[k] += cv2.connectedComponents(mask)[0] - 1  # one is everything else
             self.class_pixels[k] += cv2.countNonZero(mask)
         self.images += 1
-        self.flagged += bool(present.any())
+        self.flagged += bool(present)
         self.pixels += label_map.size
 
     def table(self, titles: Sequence[str]) -> str:

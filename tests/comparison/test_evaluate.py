@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from common import runs
+from common import inference, runs
 from common.comparison import evaluate as module
 from common.comparison.evaluate import Contestant, evaluate, read_prediction
-from common.comparison.tally import concatenate, tally_image, truth_of
+from common.comparison.tally import concatenate, sums_of, tally_image, truth_of
 from common.dataset import images
 from common.errors import UserError
 from common.inference import Segmenter
@@ -67,17 +67,24 @@ def equal(a, b):
     return all((getattr(a, name) == getattr(b, name)).all() for name in vars(a))
 
 
-def test_large_images_are_evaluated_one_by_one(
+def test_large_images_are_evaluated_one_by_one_in_bands(
     contestant, labels, names, forwards, tmp_path, monkeypatch
 ):
     (tally,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "state", batch_size=3)
     forwards.clear()
     monkeypatch.setattr(images, "LARGE", 256 * 1600)
+    for each in (module, inference):
+        monkeypatch.setattr(each, "BAND", 100 * 1600)
     context = [*CONTEXT, "again"]
     (again,) = evaluate([contestant], labels, names, context, tmp_path / "state", batch_size=3)
     assert forwards == [1] * len(names)
-    np.testing.assert_array_equal(again.size, tally.size)
-    np.testing.assert_allclose(again.probability, tally.probability, atol=1e-5)
+    for name in ("confusion", "confusion_thresholded"):
+        difference = np.abs(getattr(again, name) - getattr(tally, name))
+        assert difference.max() <= 1e-4 * 256 * 1600
+    assert again.confusion_thresholded[:, :, 1:].sum() > 0
+    assert (again.components == tally.components).all()
+    assert again.probability == pytest.approx(tally.probability, abs=1e-4)
+    assert again.calibration == pytest.approx(tally.calibration, rel=1e-3, abs=50)
 
 
 def test_counts_are_those_of_each_image_by_itself(contestant, labels, names, tmp_path, monkeypatch):
@@ -95,7 +102,8 @@ def test_counts_are_those_of_each_image_by_itself(contestant, labels, names, tmp
         drawn = drawn_probability(decided, probabilities[0].numpy())
         final = keep(decided, drawn, contestant.thresholds)
         dropped += (decided != final).sum()
-        expected.append(tally_image(truth_of(truth, 5), probabilities[0].numpy(), plain, final))
+        sums = sums_of(probabilities[0].numpy(), truth)
+        expected.append(tally_image(truth_of(truth, 5), sums, plain, final))
     expected = concatenate(expected)
     assert dropped > 0
     assert expected.confusion_thresholded[:, :, 1:].sum() > 0

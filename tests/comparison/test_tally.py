@@ -1,3 +1,6 @@
+from functools import reduce
+from operator import add
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -11,6 +14,7 @@ from common.comparison.tally import (
     Tally,
     concatenate,
     count_components,
+    sums_of,
     tally_image,
     truth_of,
 )
@@ -27,6 +31,14 @@ def cases(draw):
     return draw(label_maps), draw(label_maps), draw(label_maps), raw / raw.sum(axis=0)
 
 
+def tally_of(truth, probabilities, plain, thresholded):
+    """The tally, the probabilities looked at in two parts."""
+    half = len(truth) // 2
+    parts = (slice(half), slice(half, None)) if half else (slice(None),)
+    sums = reduce(add, [sums_of(probabilities[:, rows], truth[rows]) for rows in parts])
+    return tally_image(truth_of(truth, len(probabilities)), sums, plain, thresholded)
+
+
 def parts_of(mask):
     """Masks of the 8-connected components, found by scipy."""
     numbered, count = scipy.ndimage.label(mask, structure=np.ones((3, 3)))
@@ -39,7 +51,10 @@ def test_agrees_with_counting_pixel_sets(case, edges):
     truth, plain, thresholded, probabilities = case
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("common.comparison.tally.SIZE_EDGES", edges)
-        tally = tally_image(truth_of(truth, CLASSES), probabilities, plain, thresholded)
+        patch.setattr("common.comparison.tally.BAND", 10)
+        tally = tally_image(
+            truth_of(truth, CLASSES), sums_of(probabilities, truth), plain, thresholded
+        )
 
     for t in range(CLASSES):
         for p in range(CLASSES):
@@ -69,7 +84,7 @@ def test_calibration_bins_pixels_by_their_probability_of_a_defect():
     defect = np.array([[0.0, 0.05, 0.31, 0.39, 1.0]], np.float32)
     probabilities = np.stack([1 - defect, defect])
     truth = np.array([[0, 0, 1, 0, 1]], np.uint8)
-    bins = tally_image(truth_of(truth, 2), probabilities, truth, truth).calibration[0]
+    bins = tally_of(truth, probabilities, truth, truth).calibration[0]
     assert bins[0] == pytest.approx([2, 0.05, 0])
     assert bins[3] == pytest.approx([2, 0.7, 1])
     assert bins[CALIBRATION_BINS - 1] == pytest.approx([1, 1, 1])
@@ -83,7 +98,7 @@ def test_a_component_half_covered_is_found_and_less_is_not():
     prediction[2, :1] = 2
     prediction[2, 1:4] = 1  # the right place, the wrong class
     probabilities = np.full((4, *truth.shape), 0.25, np.float32)
-    tally = tally_image(truth_of(truth, 4), probabilities, prediction, prediction)
+    tally = tally_of(truth, probabilities, prediction, prediction)
     assert tally.components[0, :, 0].tolist() == [0, 2, 0]
     assert tally.found[0, :, 0].tolist() == [0, 1, 0]
 
@@ -101,7 +116,9 @@ def test_tallies_are_saved_and_joined_in_order(tmp_path):
         truth, plain, thresholded = random.integers(0, CLASSES, (3, 5, 6)).astype(np.uint8)
         probabilities = random.dirichlet(np.ones(CLASSES), (5, 6)).astype(np.float32)
         probabilities = np.moveaxis(probabilities, 2, 0)
-        return tally_image(truth_of(truth, CLASSES), probabilities, plain, thresholded)
+        return tally_image(
+            truth_of(truth, CLASSES), sums_of(probabilities, truth), plain, thresholded
+        )
 
     tallies = [one() for _ in range(3)]
     joined = concatenate(tallies)
