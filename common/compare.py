@@ -6,9 +6,10 @@
 
 Every run is scored at the images' own size on the test images that all runs share. Runs that
 differ only in their seed count as one variant. A run's decision is the one in its directory; where
-there is none, or --aim asks for it, it is chosen on the run's val part and kept there. What was
-evaluated stays in the --out folder: a comparison that was cut off, or is repeated with one run
-more, computes what is missing.
+there is none, or --aim asks for it, it is chosen on the run's val part and kept there: for Dice and
+clean images alike, every class as much as any other (balanced, also where --aim is not given), for
+Kaggle Dice, or for few false alarms. What was evaluated stays in the --out folder: a comparison
+that was cut off, or is repeated with one run more, computes what is missing.
 """
 
 from __future__ import annotations
@@ -64,9 +65,7 @@ class Config:
     precision: Literal["fp32", "bf16"] | None = None
     """bf16 runs the networks in mixed precision. Default: bf16 on a GPU that has it, else fp32."""
     aim: Literal["kaggle", "balanced", "alarms"] | None = None
-    """Choose every run's decision anew: for Kaggle Dice; for Dice and clean images alike, every
-    class as much as any other; or for few false alarms. Default: the decision in its directory,
-    whoever chose it; where there is none, balanced."""
+    """What every run's decision is chosen anew for. Default: as its thresholds.json says."""
     alarms_per_100: float | None = None
     """With --aim alarms: of a hundred clean strips, in how many at most anything may be found."""
     batch_size: int = 8

@@ -84,10 +84,11 @@ def takes(module: str, words: list[str]) -> bool:
 def all_commands() -> tuple[str, ...]:
     """Every module of the project that can be run, trainings first."""
     folders = PACKAGES - {"tests"}
-    paths = [path for folder in folders for path in (PROJECT / folder).glob("*.py")]
+    paths = [path for folder in folders for path in (PROJECT / folder).rglob("*.py")]
     runnable = [path for path in paths if "\ndef main(" in path.read_text()]
     runnable.sort(key=lambda path: (path.stem != "train", path))
-    return tuple(f"{path.parent.name}.{path.stem}" for path in runnable)
+    names = (path.relative_to(PROJECT).with_suffix("").parts for path in runnable)
+    return tuple(".".join(parts) for parts in names)
 
 
 @cache

@@ -1,7 +1,9 @@
 """Lists the pixel stores that trainings have left, and deletes those of no use any more.
 
-python -m common.dataset.store --list
-python -m common.dataset.store --prune --days 7
+    python -m common.dataset.store --list
+    python -m common.dataset.store --prune --days 7
+
+What is deleted is decoded again when a training needs it.
 """
 
 from __future__ import annotations
