@@ -14,20 +14,18 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
-from scipy.stats import binomtest
 
-from common import cli, runs
+from common import cli
 from common import labels as labels_module
-from common.comparison import false_alarms
-from common.comparison.false_alarms import Choice
 from common.dataset.images import find_images
-from common.devices import pick_device
 from common.errors import UserError
-from common.inference import Segmenter
-from common.thresholds import FILE
+
+if TYPE_CHECKING:
+    from common.comparison.false_alarms import Choice
+    from common.runs import Run
 
 
 @dataclass
@@ -59,6 +57,11 @@ HEADER = (
 
 def alarms(config: Config) -> None:
     """Runs the command."""
+    from common import runs  # these not above: PyTorch takes seconds to load
+    from common.comparison import false_alarms
+    from common.devices import pick_device
+    from common.inference import Segmenter
+
     record = runs.load(config.run)
     labels = labels_module.load(config.data or record.data["root"])
     more_clean = find_images(config.clean) if config.clean else []
@@ -83,16 +86,18 @@ def _row(choice: Choice) -> str:
 
 
 def _share(count: int, total: int) -> str:
+    from scipy.stats import binomtest  # slow to load, too
+
     interval = binomtest(count, total).proportion_ci(method="exact")
     return f"{count} of {total} ({100 * interval.low:.2f} to {100 * interval.high:.2f} %)"
 
 
-def _write(record: runs.Run, choice: Choice, rate: float) -> None:
+def _write(record: Run, choice: Choice, rate: float) -> None:
     try:
-        choice.thresholds(record.num_classes - 1, rate).save(record.path)
+        file = choice.thresholds(record.num_classes - 1, rate).save(record.path)
     except OSError as error:
-        raise UserError(f"cannot write {record.path / FILE}: {error.strerror or error}") from error
-    print(f"written to {record.path / FILE}; compare --aim balanced would choose by Dice again")
+        raise UserError(f"cannot write to {record.path}: {error.strerror or error}") from error
+    print(f"written to {file}; compare --aim balanced would choose by Dice again")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -55,10 +55,11 @@ class Thresholds:
         """Whether a component may be dropped for its peak."""
         return any(peak > p for peak, p in zip(self.peak, self.probability, strict=True))
 
-    def save(self, folder: Path) -> None:
-        """Writes thresholds.json into a run directory."""
+    def save(self, folder: Path) -> Path:
+        """Writes thresholds.json into a run directory, and returns its path."""
         keys = ("probability", "peak", "area", "aim")
         publish_json(folder / FILE, {key: getattr(self, key) for key in keys})
+        return folder / FILE
 
 
 def load(folder: Path, classes: int | None = None) -> Thresholds | None:

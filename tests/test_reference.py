@@ -3,11 +3,12 @@ import pytest
 import torch
 
 from common import runs
+from common.comparison.reference import ITS, OURS, SEEN, Step, draw_val, markdown, steps
 from common.dataset import splits
 from common.inference import Segmenter
 from common.labels import load, read_image
 from common.metrics import confusion, scores
-from common.reference import ITS, OURS, SEEN, Step, draw_val, main, markdown, steps
+from common.reference import main
 
 
 def test_its_val_list_is_drawn_with_replacement_and_mostly_seen_in_training():
@@ -23,7 +24,7 @@ def test_its_val_list_is_drawn_with_replacement_and_mostly_seen_in_training():
 
 
 def test_rows_are_the_same_predictions_scored_by_each_rule(trained_run, dataset, monkeypatch):
-    monkeypatch.setattr("common.reference.DRAWS", 1)
+    monkeypatch.setattr("common.comparison.reference.DRAWS", 1)
     segmenter = Segmenter(runs.load(trained_run), torch.device("cpu"))
     labels = load(dataset)
     split = splits.read(segmenter.run.path / "split.csv", labels)
@@ -43,7 +44,7 @@ def test_rows_are_the_same_predictions_scored_by_each_rule(trained_run, dataset,
 
 
 def test_the_section_is_printed_and_written(trained_run, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("common.reference.DRAWS", 1)
+    monkeypatch.setattr("common.comparison.reference.DRAWS", 1)
     out = tmp_path / "new" / "reference.md"
     assert main([str(trained_run), "--device", "cpu", "--out", str(out)]) == 0
     text = out.read_text()
