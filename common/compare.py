@@ -5,7 +5,8 @@
     python -m common.compare runs/* --aim alarms --alarms-per-100 2
 
 Every run is scored at the images' own size on the test images that all runs share. Runs that
-differ only in their seed count as one variant. A run's decision is the one in its directory; where
+differ only in their seed count as one variant, and so do the folds of one recipe: every image is
+scored by the network that has not seen it. A run's decision is the one in its directory; where
 there is none, or --aim asks for it, it is chosen on the run's val part and kept there: for Dice and
 clean images alike, every class as much as any other (balanced, also where --aim is not given), for
 Kaggle Dice, or for few false alarms. What was evaluated stays in the --out folder: a comparison
@@ -32,12 +33,20 @@ from common import labels as labels_module
 from common.cli import run
 from common.comparison import plots, report, results, timing
 from common.comparison.bootstrap import draw_trainings, replicate
-from common.comparison.entrants import check_data, load_runs, networks, test_part, variants
-from common.comparison.evaluate import Contestant, evaluate
+from common.comparison.entrants import (
+    check_data,
+    load_runs,
+    missing_folds,
+    networks,
+    test_part,
+    variants,
+)  # fmt: skip
+from common.comparison.evaluate import Contestant, evaluate, pooled
 from common.comparison.glossary import describe
 from common.comparison.page.page import GalleryItem, write_page
-from common.comparison.results import Json, Scored
+from common.comparison.results import Json, Scored, Training
 from common.comparison.showcase import gallery
+from common.comparison.tally import Tally
 from common.comparison.tracking import log_comparison
 from common.comparison.tune import ensure_thresholds
 from common.devices import pick_device, pick_precision
@@ -115,19 +124,19 @@ def _compare(config: Config, command: str) -> Json:
     labels = labels_module.load(config.data or Path(entered[0].data["root"]))
     fingerprint = labels_module.fingerprint(labels)
     check_data(entered, labels, fingerprint)
-    test = test_part(entered, labels)
+    test, asked = test_part(entered, labels)
     names = test["image"].tolist()
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
 
-    contestants = _contestants(entered, labels, config, device, precision)
+    contestants = _contestants(asked, labels, config, device, precision)
     state = config.out / ".evaluation"
     tallies = evaluate(
         contestants, labels, names, [fingerprint, precision], state, config.batch_size
     )
     scored = [
-        Scored(name, [contestants[i] for i in rows], [tallies[i] for i in rows])
-        for name, rows in variants(entered).items()
+        Scored(name, [_training(names, contestants, tallies, rows) for rows in trainings])
+        for name, trainings in variants([run_record for run_record, _ in asked]).items()
     ]
     resample = partial(
         replicate, groups=test["group"].tolist(), resamples=config.resamples, seed=config.seed
@@ -138,7 +147,7 @@ def _compare(config: Config, command: str) -> Json:
         entry, drawn = results.variant(one, resample, shares)
         entries.append(entry)
         replicates.append(drawn)
-    segmenters = [one.contestants[0].segmenter for one in scored]
+    segmenters = [one.first.segmenter for one in scored]
     shapes = [
         [tuple(weight.shape) for weight in segmenter.network.state_dict().values()]
         for segmenter in segmenters
@@ -146,12 +155,13 @@ def _compare(config: Config, command: str) -> Json:
     named = networks([segmenter.run for segmenter in segmenters], shapes)
     for entry, name in zip(entries, named, strict=True):
         entry["network"] = name
-    nothing = results.baseline(tallies[0], resample)
-    sizes = results.sizes(tallies[0])
-    common_size = tallies[0].size == (sizes[0]["height"], sizes[0]["width"])
+    whole_tally = scored[0].tallies[0]
+    nothing = results.baseline(whole_tally, resample)
+    sizes = results.sizes(whole_tally)
+    common_size = whole_tally.size == (sizes[0]["height"], sizes[0]["width"])
     timed = np.flatnonzero(common_size.all(axis=1))[:TIMED_IMAGES]
     costs = timing.costs(
-        [(one.contestants[0].segmenter, one.contestants[0].thresholds) for one in scored],
+        [(one.first.segmenter, one.first.thresholds) for one in scored],
         [read_image(labels.path(names[row])) for row in timed],
         precision,
         config.repeats,
@@ -159,6 +169,7 @@ def _compare(config: Config, command: str) -> Json:
     whole = {
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command,
+        "notes": missing_folds(entered),
         "data": {
             "root": str(labels.root),
             "fingerprint": fingerprint,
@@ -185,20 +196,37 @@ def _compare(config: Config, command: str) -> Json:
 
 
 def _contestants(
-    entered: Sequence[Run], labels: Labels, config: Config, device: torch.device, precision: str
+    asked: Sequence[tuple[Run, frozenset[str]]],
+    labels: Labels,
+    config: Config,
+    device: torch.device,
+    precision: str,
 ) -> list[Contestant]:
     """Every run with its network on the device, its decision and a folder for its label maps."""
     result = []
     folders: set[str] = set()
-    for run_record in entered:
+    for run_record, images in asked:
         segmenter = Segmenter(run_record, device, precision)
         thresholds = ensure_thresholds(
             segmenter, labels, config.aim, config.alarms_per_100, config.batch_size
         )
         folder = _free(run_record.name, folders)
         folders.add(folder)
-        result.append(Contestant(segmenter, thresholds, config.out / "predictions" / folder))
+        path = config.out / "predictions" / folder
+        result.append(Contestant(segmenter, thresholds, path, images))
     return result
+
+
+def _training(
+    names: Sequence[str],
+    contestants: Sequence[Contestant],
+    tallies: Sequence[Tally],
+    rows: Sequence[int],
+) -> Training:
+    """The training of the contestants in these rows; over them every image is there once."""
+    own = [[name for name in names if contestants[i].tests(name)] for i in rows]
+    tally = pooled(names, zip(own, [tallies[i] for i in rows], strict=True))
+    return Training([contestants[i] for i in rows], tally)
 
 
 def _free(name: str, taken: set[str]) -> str:

@@ -17,6 +17,7 @@ import tyro
 
 from common import runs
 from common.cli import run
+from common.config import completed
 from common.metrics import merit
 
 
@@ -35,7 +36,8 @@ class Config:
 def table(paths: tuple[Path, ...]) -> pd.DataFrame:
     """A row a run: size, parameters, best val figures and the baselines on the same images.
 
-    Dice figures are at the run's own size; seconds are those of all epochs.
+    Dice figures are at the run's own size; seconds are those of all epochs. Where there are folds,
+    a column says which, as "0 of 5": each has a val part of its own.
     """
     rows = []
     for path in paths:
@@ -43,9 +45,11 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
         metrics = record.metrics()
         best = max(metrics.to_dict("records"), key=merit)
         model = runs.new_model(record.variant, record.model)
+        options = completed(record.options)
         rows.append(
             {
                 "run": record.name,
+                "fold": f"{options['fold']} of {options['folds']}" if options["folds"] else "",
                 "size": f"{record.size[0]}x{record.size[1]}",
                 "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M",
                 "epochs": len(metrics),
@@ -57,7 +61,8 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
                 "seconds": round(metrics["epoch_seconds"].sum()),
             }
         )
-    return pd.DataFrame(rows).astype({"empty": float, "one class": float})
+    found = pd.DataFrame(rows).astype({"empty": float, "one class": float})
+    return found if found["fold"].any() else found.drop(columns="fold")
 
 
 def main(argv: list[str] | None = None) -> int:

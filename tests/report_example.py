@@ -57,6 +57,7 @@ def results(seed: int = 0) -> dict:
     floor |= BASELINE
     return {
         "created": "2031-05-06T07:08:09+00:00",
+        "notes": [],
         "command": "python -m common.compare runs/a runs/b runs/c --out report",
         "data": {
             "root": "data/synthetic", "fingerprint": "0f1e2d3c4b5a", "images": 1257,
@@ -114,7 +115,7 @@ def _variant(
         "name": name, "variant": variant, "training_seconds": 40 * gflop,
         "network": "unet_128x800 and unet_64x400" if parameters > 10**7 else variant,
         "height": height, "width": width,
-        "runs": [f"runs/{variant}-{seed}" for seed in range(2)], "seeds": 2,
+        "runs": [f"runs/{variant}-{seed}" for seed in range(2)], "seeds": 2, "folds": None,
         "versions": [{"python": "3.11.7", "torch": "2.14.0", "cuda": None}] * 2,
         "epochs": [{"done": 30, "planned": 30}] * 2,
         "parameters": parameters, "conv_layers": convs, "gflop": gflop,

@@ -1,8 +1,13 @@
-"""Which runs a comparison is between, which are seeds of one variant, and on what images."""
+"""Which runs a comparison is between, which of them are one variant, and on what images.
+
+A training is one run, or one run a fold of the same seed, which together test every image once. A
+variant is the trainings of one recipe, which differ in their seed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -16,10 +21,10 @@ from common.errors import UserError
 from common.labels import Labels
 from common.runs import Run
 
-# Options that may differ between seeds of one variant: they change no recipe.
+# Options that may differ between the runs of one variant: they change no recipe.
 _NOT_RECIPE = {
-    "compile", "data", "device", "out", "resume", "seed", "split", "store", "wandb", "wandb_group",
-    "workers",
+    "compile", "data", "device", "fold", "out", "resume", "seed", "split", "store", "wandb",
+    "wandb_group", "workers",
 }  # fmt: skip
 _SIZE = {"height", "width"}
 _FITTED = {"batch_size", "crop", "epochs", "lr"}  # options that a size may ask for
@@ -48,39 +53,61 @@ def check_data(entered: Sequence[Run], labels: Labels, fingerprint: str) -> None
         )
 
 
-def test_part(entered: Sequence[Run], labels: Labels) -> pd.DataFrame:
-    """The images that are in every run's test part, in name order: columns image, group.
+def test_part(
+    entered: Sequence[Run], labels: Labels
+) -> tuple[pd.DataFrame, list[tuple[Run, frozenset[str]]]]:
+    """The images that every training tests, in name order, and those of them that each run tests.
+
+    The table has the columns image and group. Over the runs of a training every image is there
+    once; a fold of which no image is left is not there.
 
     Raises UserError where a run was trained on images that another is tested on: no comparison
-    between them could be believed.
+    between them could be believed. Folds of one partition are, and each is asked about its own.
     """
     entries = [splits.read(run.path / "split.csv", labels) for run in entered]
-    parts = [
-        {part: set(split.loc[split["split"] == part, "image"]) for part in ("train", "test")}
-        for split in entries
-    ]
+    parts = [_Parts.of(split) for split in entries]
     for (run, own), (other, its) in permutations(zip(entered, parts, strict=True), 2):
-        if shared := own["train"] & its["test"]:
+        if (shared := own.train & its.test) and not _are_one_partition(run, own, other, its):
             raise UserError(
-                f"{run.path} was trained on {len(shared)} of the {len(its['test'])} test images of "
+                f"{run.path} was trained on {len(shared)} of the {len(its.test)} test images of "
                 f"{other.path}.\nTrain them on one split: --split {other.path / 'split.csv'}"
             )
-    common = set.intersection(*(own["test"] for own in parts))
+    trainings = [rows for several in variants(entered).values() for rows in several]
+    tested = [frozenset.union(*(parts[i].test for i in rows)) for rows in trainings]
+    common = frozenset.intersection(*tested)
     if not common:
         raise UserError(
-            "the runs have no test image in common.\n"
-            f"Train them on one split: --split {entered[0].path / 'split.csv'}"
+            "\n".join(["the runs have no test image in common.", *missing_folds(entered)])
+            + f"\nTrain them on one split: --split {entered[0].path / 'split.csv'}"
         )
-    first = entries[0]
-    return first.loc[first["image"].isin(common), ["image", "group"]].reset_index(drop=True)
+    table = entries[0].loc[entries[0]["image"].isin(common), ["image", "group"]]
+    own = ((run, its.test & common) for run, its in zip(entered, parts, strict=True))
+    return table.reset_index(drop=True), [(run, images) for run, images in own if images]
 
 
-def variants(entered: Sequence[Run]) -> dict[str, list[int]]:
-    """Positions of the runs that differ in nothing but their seed, together under one name.
+def missing_folds(entered: Sequence[Run]) -> list[str]:
+    """A sentence for each training by folds that has not all of them."""
+    said = []
+    for name, trainings in variants(entered).items():
+        for rows in trainings:
+            options = [completed(entered[i].options) for i in rows]
+            folds, seed = options[0]["folds"], options[0]["seed"]
+            missing = sorted({*range(folds or 0)} - {its["fold"] for its in options})
+            if missing:
+                listed = ", ".join(map(str, missing))
+                said.append(
+                    f"{name}, seed {seed}: of {folds} folds not there: {listed}. The images that "
+                    "they would test are left out for all."
+                )
+    return said
+
+
+def variants(entered: Sequence[Run]) -> dict[str, list[list[int]]]:
+    """The trainings of each recipe under one name, each the positions of its runs.
 
     A name is the variant and its size; where recipes differ, also the options that do. Runs with
     one recipe and one seed are no repetition but two things to compare: they are told apart by
-    their folders.
+    their folders. Raises UserError where that is so of runs by folds.
     """
     by_recipe: dict[str, list[int]] = {}
     for position, run in enumerate(entered):
@@ -90,10 +117,21 @@ def variants(entered: Sequence[Run]) -> dict[str, list[int]]:
     for run, positions in zip(firsts, by_recipe.values(), strict=True):
         namesakes = [other for other in firsts if _name(other) == _name(run)]
         name = _name(run) + _difference(_recipe(run), map(_recipe, namesakes))
-        if len({entered[i].options.get("seed") for i in positions}) == len(positions):
-            result[name] = positions
+        by_seed: dict[int, dict[int | None, int]] = {}
+        for i in positions:
+            options = completed(entered[i].options)
+            by_seed.setdefault(options["seed"], {}).setdefault(options["fold"], i)
+        trainings = [list(by_fold.values()) for by_fold in by_seed.values()]
+        if sum(map(len, trainings)) == len(positions):
+            result[name] = trainings
+        elif completed(run.options)["folds"] is None:
+            result |= {f"{name} ({entered[i].path})": [[i]] for i in positions}
         else:
-            result |= {f"{name} ({entered[i].path})": [i] for i in positions}
+            first = {i for rows in trainings for i in rows}
+            again = next(entered[i].path for i in positions if i not in first)
+            raise UserError(
+                f"{again} is of a recipe, seed and fold that another run is of, too. Leave out one."
+            )
     return result
 
 
@@ -120,6 +158,30 @@ def networks(entered: Sequence[Run], shapes: Sequence[list[tuple[int, ...]]]) ->
         ]
         names.append(" and ".join(dict.fromkeys(called)) + _difference(recipe, rivals))
     return names
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Images of a run's split: all, and those of the parts that matter here."""
+
+    images: frozenset[str]
+    train: frozenset[str]
+    test: frozenset[str]
+
+    @classmethod
+    def of(cls, split: pd.DataFrame) -> _Parts:
+        parts = (split.loc[split["split"] == part, "image"] for part in ("train", "test"))
+        return cls(frozenset(split["image"]), *map(frozenset, parts))
+
+
+def _are_one_partition(run: Run, own: _Parts, other: Run, its: _Parts) -> bool:
+    """Whether two runs are folds of one partition, as their numbers and their test parts say."""
+    mine, theirs = completed(run.options), completed(other.options)
+    if mine["folds"] is None or mine["folds"] != theirs["folds"] or own.images != its.images:
+        return False
+    if mine["fold"] == theirs["fold"]:
+        return own.test == its.test
+    return own.test.isdisjoint(its.test)
 
 
 def _name(run: Run) -> str:

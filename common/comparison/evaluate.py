@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import groupby
+from itertools import chain, groupby
 from operator import add
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,15 @@ import cv2
 import numpy as np
 import torch
 
-from common.comparison.tally import Tally, Truth, concatenate, sums_of, tally_image, truth_of
+from common.comparison.tally import (
+    Tally,
+    Truth,
+    concatenate,
+    sums_of,
+    take,
+    tally_image,
+    truth_of,
+)  # fmt: skip
 from common.dataset.images import any_large
 from common.dataset.stream import ahead, batches
 from common.errors import UserError
@@ -44,11 +52,19 @@ Decided = tuple[slice, np.ndarray, np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Contestant:
-    """A run ready to be scored. predictions: folder of its label maps."""
+    """A run ready to be scored. predictions: folder of its label maps.
+
+    images: those that it is asked about; None for all.
+    """
 
     segmenter: Segmenter
     thresholds: Thresholds
     predictions: Path
+    images: frozenset[str] | None = None
+
+    def tests(self, image: str) -> bool:
+        """Whether it is asked about the image."""
+        return self.images is None or image in self.images
 
     def prediction_path(self, image: str) -> Path:
         """Where the label map of an image lies, decided with its thresholds."""
@@ -63,7 +79,7 @@ def evaluate(
     state: Path,
     batch_size: int = 8,
 ) -> list[Tally]:
-    """The tally of each contestant over `names`, in order; label maps are written on the way.
+    """The tally of each contestant over its own of `names`, in order; label maps are written, too.
 
     context: what else the figures depend on, such as the data's fingerprint and the precision.
     state: folder for the chunks. Raises UserError for an image that cannot be read, OSError for a
@@ -71,31 +87,35 @@ def evaluate(
     """
     identities = [[*context, *_identity(contestant)] for contestant in contestants]
     tallies: list[list[Tally]] = [[] for _ in contestants]
+    evaluated: list[list[str]] = [[] for _ in contestants]
     state.mkdir(parents=True, exist_ok=True)
     for contestant, identity in zip(contestants, identities, strict=True):
-        _claim(contestant, names, state / f"{contestant.predictions.name}.txt", _digest(identity))
+        marker = state / f"{contestant.predictions.name}.txt"
+        _claim(contestant, filter(contestant.tests, names), marker, _digest(identity))
     with (
         ThreadPoolExecutor(cores()) as pool,
         tqdm(total=len(names), desc="evaluate", unit="image", mininterval=0.5) as bar,
     ):
-        for start in range(0, len(names), CHUNK):
-            chunk = names[start : start + CHUNK]
-            files = [state / f"{_digest([identity, chunk])}.npz" for identity in identities]
-            done = {
-                file: _done(contestant, file, chunk)
-                for contestant, file in zip(contestants, files, strict=True)
-            }
-            missing = {
-                file: contestant
-                for contestant, file in zip(contestants, files, strict=True)
-                if done[file] is None
-            }
+        for asked, chunk in _chunks(contestants, names):
+            files = {i: state / f"{_digest([identities[i], chunk])}.npz" for i in asked}
+            done = {file: _done(contestants[i], file, chunk) for i, file in files.items()}
+            missing = {file: contestants[i] for i, file in files.items() if done[file] is None}
             if missing:
                 done |= _evaluate_chunk(missing, labels, chunk, batch_size, pool)
-            for parts, file in zip(tallies, files, strict=True):
-                parts.append(done[file])
+            for i, file in files.items():
+                tallies[i].append(done[file])
+                evaluated[i] += chunk
             bar.update(len(chunk))
-    return [concatenate(parts) for parts in tallies]
+    parts = zip(evaluated, map(concatenate, tallies), strict=True)
+    return [pooled(names, [part]) for part in parts]
+
+
+def pooled(names: Sequence[str], parts: Iterable[tuple[Sequence[str], Tally]]) -> Tally:
+    """One tally of several, each of images of its own, in the order of `names`."""
+    images, tallies = zip(*parts, strict=True)
+    row = {name: i for i, name in enumerate(chain.from_iterable(images))}
+    assert len(row) == sum(map(len, images)), "an image is there twice"
+    return take(concatenate(tallies), [row[name] for name in names if name in row])
 
 
 def read_prediction(path: Path) -> np.ndarray:
@@ -119,6 +139,19 @@ def decoded_batches(
     pairs = zip(names, images, strict=True)
     for _, same_size in groupby(pairs, key=lambda pair: pair[1].shape):
         yield from batches(same_size, batch_size)
+
+
+def _chunks(
+    contestants: Sequence[Contestant], names: Sequence[str]
+) -> Iterator[tuple[list[int], list[str]]]:
+    """The images in chunks, each with the positions of the contestants that are asked about it."""
+    by_asked: dict[tuple[int, ...], list[str]] = {}
+    for name in names:
+        asked = tuple(i for i, contestant in enumerate(contestants) if contestant.tests(name))
+        by_asked.setdefault(asked, []).append(name)
+    for asked, images in by_asked.items():
+        for start in range(0, len(images), CHUNK):
+            yield list(asked), images[start : start + CHUNK]
 
 
 def _evaluate_chunk(
@@ -181,7 +214,7 @@ def _tally(contestant: Contestant, name: str, truth: Truth, decided: Iterable[De
     return tally_image(truth, reduce(add, sums), plain, thresholded)
 
 
-def _claim(contestant: Contestant, names: Sequence[str], marker: Path, owner: str) -> None:
+def _claim(contestant: Contestant, names: Iterable[str], marker: Path, owner: str) -> None:
     """Clears the folder of label maps that another evaluation, by the marker, has left in it.
 
     Also of those of images that are not asked for now. A folder without a marker may be anyone's:

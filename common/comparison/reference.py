@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,14 +146,15 @@ def score(config: Config) -> None:
     entered = load_runs(config.runs)
     labels = labels_module.load(config.data or Path(entered[0].data["root"]))
     check_data(entered, labels, labels_module.fingerprint(labels))
-    test = test_part(entered, labels)["image"].tolist()
+    _, asked = test_part(entered, labels)
     device = pick_device(config.device)
+    rows = [
+        steps(Segmenter(run, device), labels, sorted(own), config.batch_size, config.seed)
+        for run, own in asked
+    ]
     by_variant = {
-        name: [
-            steps(Segmenter(entered[i], device), labels, test, config.batch_size, config.seed)
-            for i in rows
-        ]
-        for name, rows in variants(entered).items()
+        name: [rows[i] for i in chain.from_iterable(trainings)]
+        for name, trainings in variants([run for run, _ in asked]).items()
     }
     text = markdown(by_variant)
     try:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from common.comparison.bootstrap import LEAST_GROUPS, MOST_UNDEFINED
 from common.comparison.glossary import HEADLINES, said_once, widened
-from common.comparison.page.text import size_range, versions
+from common.comparison.page.text import size_range, trainings, versions
 from common.comparison.tally import FOUND
 
 Json = dict[str, Any]
@@ -17,7 +17,7 @@ ELSEWHERE = (
     "iou_mean_with_background", "empty_accuracy", "reference_accuracy", "reference_iou",
     "reference_dice",
 )  # fmt: skip
-ABOUT = ("name", "variant", "network", "seeds", "height", "width", "training_seconds")
+ABOUT = ("name", "variant", "network", "seeds", "folds", "height", "width", "training_seconds")
 COSTS = ("parameters", "conv_layers", "gflop", "peak_memory_mb")
 
 
@@ -57,13 +57,19 @@ def summary(results: Json) -> str:
     for variant in results["variants"]:
         latency, rate = variant["latency"]["median_ms"], variant["throughput"]["images_per_second"]
         figures = [_plain(variant["scores"][metric]["value"]) for metric in metrics]
-        rows.append([variant["name"], variant["seeds"], f"{latency:.1f}", f"{rate:.1f}", *figures])
+        rows.append(
+            [variant["name"], trainings(variant), f"{latency:.1f}", f"{rate:.1f}", *figures]
+        )
     table = pd.DataFrame(rows, columns=["", "seeds", "ms", "images/s", *titles])
     return table.to_string(index=False)
 
 
 def warnings(results: Json) -> list[str]:
-    """What makes the comparison less fair than it looks, a sentence each."""
+    """What makes the comparison less fair, or less whole, than it looks, a sentence each."""
+    return results["notes"] + _unfinished(results)
+
+
+def _unfinished(results: Json) -> list[str]:
     return [
         f"{variant['name']}: {run} was trained for {epochs['done']} of {epochs['planned']} epochs."
         for variant in results["variants"]
@@ -100,7 +106,7 @@ def headline_table(results: Json) -> str:
 def markdown(results: Json) -> str:
     """The whole report, ready for a README."""
     data, machine = results["data"], results["machine"]
-    seeds = ", ".join(f"{v['name']} {v['seeds']}" for v in results["variants"])
+    seeds = ", ".join(f"{v['name']} {trainings(v)}" for v in results["variants"])
     parts = [
         "# Comparison",
         f"{data['images']} test images ({data['clean_images']} clean) in {data['groups']} groups, "
@@ -112,8 +118,10 @@ def markdown(results: Json) -> str:
         "come out; with two or three it is a rough guess at that. [–, –]: not measured, since "
         f"there are fewer than {LEAST_GROUPS} groups or the figure is undefined in more than "
         f"{MOST_UNDEFINED:.0%} of the resamples.",
+        *_in_folds(results),
         *_trained_with(results),
-        *(f"**Not trained to the end.** {warning}" for warning in warnings(results)),
+        *(f"**Not trained to the end.** {warning}" for warning in _unfinished(results)),
+        *results["notes"],
         headline_table(results),
         "ms: median latency at batch 1, image in to label map out, decoding left out; images/s: at "
         "the best batch size; MiB: peak memory at batch 1; GFLOP: a multiply-add counts as two."
@@ -150,6 +158,14 @@ def markdown(results: Json) -> str:
         "\n".join(f"- **{title}**: {about['explanation']}" for title, about in said_once(results)),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _in_folds(results: Json) -> Iterable[str]:
+    if any(variant["folds"] for variant in results["variants"]):
+        yield (
+            "In folds, every image is scored by the network that has not seen it, with the "
+            "thresholds of that network's own validation part."
+        )
 
 
 def _trained_with(results: Json) -> Iterable[str]:

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from common.comparison.bootstrap import Statistic, interval, over_trainings
 from common.comparison.evaluate import Contestant
 from common.comparison.scorecard import empty, figures, size_bins, size_recall
 from common.comparison.tally import Tally
+from common.config import completed
 from common.runs import Run
 from common.thresholds import CURVE_FILE
 
@@ -30,16 +32,36 @@ CURVES = {"train_loss": "train/loss", "val_loss": "val/loss", "val_dice_mean": "
 
 
 @dataclass(frozen=True)
+class Training:
+    """A training on the test images: its run, or a run a fold, and the tally of all images."""
+
+    contestants: Sequence[Contestant]
+    tally: Tally
+
+    def prediction_path(self, image: str) -> Path:
+        """Where the label map of an image lies, of the run that has not seen it."""
+        return next(one for one in self.contestants if one.tests(image)).prediction_path(image)
+
+
+@dataclass(frozen=True)
 class Scored:
-    """A variant on the test images: its trainings (seeds), with a tally each."""
+    """A variant on the test images: its trainings (seeds)."""
 
     name: str
-    contestants: Sequence[Contestant]
-    tallies: Sequence[Tally]
+    trainings: Sequence[Training]
+
+    @property
+    def tallies(self) -> list[Tally]:
+        return [training.tally for training in self.trainings]
+
+    @property
+    def first(self) -> Contestant:
+        """Stands for all where one is enough: they are one network, but for its weights."""
+        return self.trainings[0].contestants[0]
 
     @property
     def runs(self) -> list[Run]:
-        return [contestant.segmenter.run for contestant in self.contestants]
+        return [one.segmenter.run for training in self.trainings for one in training.contestants]
 
 
 @dataclass(frozen=True)
@@ -67,7 +89,8 @@ def variant(
         "name": scored.name,
         "variant": first.variant,
         "runs": [str(run.path) for run in scored.runs],
-        "seeds": len(scored.runs),
+        "seeds": len(scored.trainings),
+        "folds": completed(first.options)["folds"],
         "training_seconds": _number(np.mean([_seconds(run) for run in scored.runs])),
         "versions": [run.versions for run in scored.runs],
         "epochs": [_epochs(run) for run in scored.runs],
@@ -75,7 +98,7 @@ def variant(
         "width": first.size[1],
         "scores": scores,
         "thresholded": thresholded,
-        "thresholds": asdict(scored.contestants[0].thresholds),
+        "thresholds": asdict(scored.first.thresholds),
         "thresholds_curve": _thresholds_curve(first),
         "size_recall": _size_recall(*drawn, thresholded=False),
         "size_recall_thresholded": _size_recall(*drawn, thresholded=True),

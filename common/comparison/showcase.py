@@ -51,7 +51,7 @@ def image_dice(tally: Tally) -> np.ndarray:
 
 
 def gallery(scored: Sequence[Scored], labels: Labels, names: Sequence[str]) -> list[GalleryItem]:
-    """The images that `choose` takes, with what the first run of each variant made of them.
+    """The images that `choose` takes, with what the first training of each variant made of them.
 
     names: the test images, in the order of the tallies.
     """
@@ -67,7 +67,7 @@ def gallery(scored: Sequence[Scored], labels: Labels, names: Sequence[str]) -> l
                 truth=resize_labels(labels.label_map(names[row], image.shape), size),
                 predictions={
                     one.name: resize_labels(
-                        read_prediction(one.contestants[0].prediction_path(names[row])), size
+                        read_prediction(one.trainings[0].prediction_path(names[row])), size
                     )
                     for one in scored
                 },

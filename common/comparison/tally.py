@@ -114,6 +114,11 @@ def concatenate(tallies: Sequence[Tally]) -> Tally:
     return Tally(**{name: np.concatenate([getattr(t, name) for t in tallies]) for name in names})
 
 
+def take(tally: Tally, rows: Sequence[int]) -> Tally:
+    """The tally of these of its images, in this order."""
+    return Tally(**{name: values[rows] for name, values in vars(tally).items()})
+
+
 def truth_of(label_map: np.ndarray, num_classes: int) -> Truth:
     """Finds the components of a label map (H, W) uint8, class by class."""
     parts = np.zeros(label_map.shape, np.int32)

@@ -2,7 +2,14 @@ from pathlib import Path
 
 import pytest
 
-from common.comparison.entrants import check_data, load_runs, networks, test_part, variants
+from common.comparison.entrants import (
+    check_data,
+    load_runs,
+    missing_folds,
+    networks,
+    test_part,
+    variants,
+)
 from common.errors import UserError
 from common.labels import Labels
 from common.runs import Run
@@ -32,12 +39,12 @@ def a_run(name, variant="unet_64x400", fingerprint="f", split=None, **options):
 
 def test_seeds_of_a_recipe_are_one_variant():
     runs = [a_run("a"), a_run("b", "modified_unet", height=256), a_run("c", seed=1, out="x")]
-    assert variants(runs) == {"unet_64x400": [0, 2], "modified_unet 256x400": [1]}
+    assert variants(runs) == {"unet_64x400": [[0], [2]], "modified_unet 256x400": [[1]]}
 
 
 def test_an_option_that_a_run_is_too_old_to_have_is_no_difference():
     runs = [a_run("a"), a_run("b", seed=1, share=1.0, sampling="uniform", crop=None)]
-    assert variants(runs) == {"unet_64x400": [0, 1]}
+    assert variants(runs) == {"unet_64x400": [[0], [1]]}
     assert len(variants([*runs, a_run("c", on_nonfinite="stop", seed=2)])) == 1
     assert len(variants([*runs, a_run("c", on_nonfinite="skip", seed=2)])) == 2
 
@@ -45,18 +52,18 @@ def test_an_option_that_a_run_is_too_old_to_have_is_no_difference():
 def test_recipes_of_a_size_are_told_apart_by_what_differs():
     runs = [a_run("a"), a_run("b", loss="dice"), a_run("c", epochs=9), a_run("d", seed=3)]
     assert variants(runs) == {
-        "unet_64x400 (epochs 5, loss ce)": [0, 3],
-        "unet_64x400 (epochs 5, loss dice)": [1],
-        "unet_64x400 (epochs 9, loss ce)": [2],
+        "unet_64x400 (epochs 5, loss ce)": [[0], [3]],
+        "unet_64x400 (epochs 5, loss dice)": [[1]],
+        "unet_64x400 (epochs 9, loss ce)": [[2]],
     }
 
 
 def test_one_recipe_and_seed_trained_twice_is_compared_with_itself():
     runs = [a_run("old"), a_run("new"), a_run("other", height=32)]
     assert variants(runs) == {
-        "unet_64x400 (runs/old)": [0],
-        "unet_64x400 (runs/new)": [1],
-        "unet_64x400 32x400": [2],
+        "unet_64x400 (runs/old)": [[0]],
+        "unet_64x400 (runs/new)": [[1]],
+        "unet_64x400 32x400": [[2]],
     }
 
 
@@ -93,7 +100,8 @@ def test_epochs_tell_networks_apart_only_where_a_size_is_there_twice():
 
 def test_only_images_that_all_runs_test_on_count():
     runs = [a_run("a", split="a1 a2 v3 t4 t5 t6"), a_run("b", split="a1 v5 t4 t6")]
-    table = test_part(runs, LABELS)
+    table, asked = test_part(runs, LABELS)
+    assert asked == [(run, {"4", "6"}) for run in runs]
     assert table.to_dict("list") == {"image": ["4", "6"], "group": ["g4", "g6"]}
 
 
@@ -128,3 +136,58 @@ def test_no_run_and_one_run_twice_are_refused(tmp_path):
         load_runs([tmp_path / "a", tmp_path / "b" / ".." / "a"])
     with pytest.raises(UserError, match="no run directory"):
         load_runs([tmp_path / "a"])
+
+
+def in_folds(name, fold, tested, folds=3, **options):
+    """A run by folds of six images that tests those of `tested`."""
+    others = [image for image in "123456" if image not in tested]
+    split = [*(f"t{image}" for image in tested), f"v{others[0]}", *(f"a{i}" for i in others[1:])]
+    return a_run(name, split=" ".join(split), folds=folds, fold=fold, **options)
+
+
+def test_folds_of_a_seed_are_one_training_that_tests_every_image_once():
+    parts = ["14", "25", "36"]
+    runs = [
+        in_folds(f"{seed}-{k}", k, parts[k], seed=seed) for seed in (0, 1) for k in range(3)
+    ] + [in_folds("loss", 1, parts[1], loss="dice")]
+    assert variants(runs) == {
+        "unet_64x400 (loss ce)": [[0, 1, 2], [3, 4, 5]],
+        "unet_64x400 (loss dice)": [[6]],
+    }
+    table, asked = test_part(runs[:6], LABELS)
+    assert table["image"].tolist() == list("123456")
+    assert [images for _, images in asked] == [set(part) for part in parts] * 2
+    assert missing_folds(runs[:6]) == []
+
+
+def test_folds_that_are_missing_are_named_and_the_common_part_is_left():
+    runs = [in_folds(str(k), k, part) for k, part in enumerate(["14", "25", "36"])]
+    runs += [in_folds(f"seed-{k}", k, part, seed=7) for k, part in ((1, "25"), (2, "36"))]
+    table, asked = test_part(runs, LABELS)
+    assert table["image"].tolist() == list("2356")
+    assert [run for run, _ in asked] == runs[1:]
+    (said,) = missing_folds(runs)
+    assert said.startswith("unet_64x400, seed 7: of 3 folds not there: 0.")
+    with pytest.raises(UserError, match=r"no test image in common(.*\n)+.*not there: 0, 2"):
+        test_part([runs[0], in_folds("other", 1, "25", loss="dice")], LABELS)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"fold": None, "folds": None},
+        {"fold": 1, "folds": 4},
+        {"fold": 0},  # the same number, but other images
+        {"tested": "34"},  # another number, but an image of the first
+    ],
+)
+def test_folds_of_another_partition_are_refused(other):
+    one = in_folds("one", 0, "14")
+    rival = in_folds("rival", **({"fold": 1, "tested": "25", "loss": "dice"} | other))
+    with pytest.raises(UserError, match=r"was trained on . of the 2 test images"):
+        test_part([one, rival], LABELS)
+
+
+def test_a_fold_that_is_there_twice_is_refused():
+    with pytest.raises(UserError, match=r"runs/b is of a recipe, seed and fold that another"):
+        variants([in_folds("a", 0, "14"), in_folds("b", 0, "14"), in_folds("c", 1, "25")])

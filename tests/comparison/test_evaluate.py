@@ -8,7 +8,7 @@ import torch
 
 from common import inference, runs
 from common.comparison import evaluate as module
-from common.comparison.evaluate import Contestant, evaluate, read_prediction
+from common.comparison.evaluate import Contestant, evaluate, pooled, read_prediction
 from common.comparison.tally import concatenate, sums_of, tally_image, truth_of
 from common.dataset import images
 from common.errors import UserError
@@ -149,6 +149,35 @@ def test_an_evaluation_cut_off_goes_on_where_it_was(
     (again,) = evaluate([other], labels, names, CONTEXT, tmp_path / "state", 2)
     assert forwards == []
     assert equal(again, undisturbed)
+
+
+def test_each_is_asked_about_its_own_images_and_counts_as_it_does_alone(
+    contestant, labels, names, tmp_path, forwards
+):
+    folds = [
+        replace(
+            contestant,
+            images=frozenset(names[k::3]),
+            predictions=tmp_path / "predictions" / str(k),
+            thresholds=replace(contestant.thresholds, area=(k, 9 * k, 9, 9)),
+        )
+        for k in range(3)
+    ]
+    tallies = evaluate(folds, labels, names, CONTEXT, tmp_path / "state")
+    assert sum(forwards) == len(names)
+    parts = []
+    for k, fold in enumerate(folds):
+        assert sorted(path.stem for path in fold.predictions.iterdir()) == names[k::3]
+        alone = replace(fold, images=None, predictions=tmp_path / "alone")
+        parts.append((names[k::3], evaluate([alone], labels, names[k::3], CONTEXT, tmp_path)[0]))
+        assert equal(parts[k][1], tallies[k])
+    whole = pooled(names, parts)
+    assert len(whole) == len(names)
+    for k, (_, tally) in enumerate(parts):
+        assert (whole.confusion[k::3] == tally.confusion).all()
+        assert (whole.probability[k::3] == tally.probability).all()
+    with pytest.raises(AssertionError):
+        pooled(names, [*parts, parts[0]])
 
 
 def test_a_run_more_computes_only_that_run(contestant, labels, names, tmp_path, forwards):

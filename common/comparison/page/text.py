@@ -60,6 +60,11 @@ def names(items: list) -> str:
     return " and ".join(filter(None, [", ".join(texts[:-1]), texts[-1]])) if texts else ""
 
 
+def trainings(variant: dict[str, Any]) -> str:
+    """How many trainings a variant has: "2"; "2 in 5 folds" where each is a run a fold."""
+    return f"{variant['seeds']}" + (f" in {variant['folds']} folds" if variant["folds"] else "")
+
+
 def versions(runs: list[dict]) -> str:
     """What runs were trained with, each set of versions once: "torch 2.14.1, numpy 2.4.6".
 
