@@ -6,8 +6,10 @@ The images are what the folder holds: clean ones have no row in train.csv and be
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 from common import rle
 from common.machine import cores
 from common.progress import tqdm
-from common.tables import LabelError, read_rows
+from common.tables import LabelError, can_stand, matcher, near_miss, read_rows, summed_up
 
 EXTENSIONS = {
     ".avif", ".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
@@ -28,6 +30,7 @@ COLUMNS = ["ImageId", "ClassId", "EncodedPixels"]
 OLD_COLUMNS = ["ImageId_ClassId", "EncodedPixels"]
 TABLES = ("train.csv", "groups.csv", "classes.csv")
 DEFAULT_CLASSES = 4
+NOTHING = {"", "-1", "1 0", "nan", "none", "null", "na", "n/a", "<na>"}  # masks of no defect
 
 
 @dataclass(frozen=True)
@@ -109,8 +112,8 @@ def inspect(root: Path) -> tuple[Labels, list[str]]:
     """
     image_dir = root / "train_images"
     images = _image_names(root, image_dir)
-    rles, largest, problems = _masks(root / "train.csv", set(images))
-    groups, group_problems = _groups(root / "groups.csv", set(images))
+    rles, largest, problems = _masks(root / "train.csv", images)
+    groups, group_problems = _groups(root / "groups.csv", images)
     names, name_problems = _class_names(root / "classes.csv")
     num_classes = max(largest, *names, 0) or DEFAULT_CLASSES
     labels = Labels(root, image_dir, images, rles, groups, num_classes, names)
@@ -156,28 +159,53 @@ def defect_classes(label_map: np.ndarray) -> list[int]:
 
 
 def fingerprint(labels: Labels) -> str:
-    """A hash of the whole content: image names and bytes, train.csv, groups.csv. 16 hex digits.
+    """A hash of what a data set means: image names and bytes, masks, groups. 16 hex digits.
 
-    Equal on every machine that holds the same files; any changed byte changes it.
+    Equal on every machine that holds the same images and tables that say the same of them.
     """
+    meaning = [
+        labels.num_classes,
+        [
+            [sorted((k, text.split()) for k, text in labels.rles.get(name, {}).items()),
+             (labels.groups or {}).get(name)]
+            for name in labels.images
+        ],
+    ]  # fmt: skip
+    return _hash_images(labels, json.dumps(meaning).encode())
 
-    def digest(path: Path) -> bytes:
-        try:
-            return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
-        except OSError as error:
-            raise LabelError(f"cannot read {path}: {error.strerror or error}") from error
 
+def is_fingerprint(saved: str, labels: Labels, known: str) -> bool:
+    """Whether `saved`, of a run's config.json, is of the data set with the fingerprint `known`.
+
+    Older runs have a hash of the very bytes of train.csv and groups.csv.
+    """
+    if saved == known:
+        return True
     tables = [p for p in (labels.root / "train.csv", labels.root / "groups.csv") if p.exists()]
-    paths = [labels.path(name) for name in labels.images] + tables
+    return saved == _hash_images(
+        labels, *(table.name.encode() + b"\0" + _digest(table) for table in tables)
+    )
+
+
+def _hash_images(labels: Labels, *further: bytes) -> str:
+    """A hash of image names and bytes, and of what is further given. 16 hex digits."""
     total = hashlib.blake2b(digest_size=8)
+    count = len(labels.images)
     with ThreadPoolExecutor(cores()) as pool:
-        digests = pool.map(digest, paths)
-        bar = tqdm(
-            digests, "fingerprint", len(paths), leave=False, unit="file", disable=len(paths) < 2000
-        )
-        for path, content in zip(paths, bar, strict=True):
-            total.update(path.name.encode() + b"\0" + content)
+        digests = pool.map(_digest, map(labels.path, labels.images))
+        bar = tqdm(digests, "fingerprint", count, leave=False, unit="file", disable=count < 2000)
+        for name, content in zip(labels.images, bar, strict=True):
+            total.update(name.encode() + b"\0" + content)
+    for part in further:
+        total.update(part)
     return total.hexdigest()
+
+
+def _digest(path: Path) -> bytes:
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
+    except OSError as error:
+        raise LabelError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _image_names(root: Path, image_dir: Path) -> tuple[str, ...]:
@@ -195,33 +223,55 @@ def _image_names(root: Path, image_dir: Path) -> tuple[str, ...]:
     )
     if not names:
         raise LabelError(f"{image_dir} holds no images ({', '.join(sorted(EXTENSIONS))}).")
+    if strange := [name for name in names if not can_stand(name)]:
+        raise LabelError(
+            f"{image_dir} holds {len(strange)} images whose names no table can hold (a line break, "
+            f"or bytes that are no UTF-8), such as {strange[0]!a}. Rename them."
+        )
     return tuple(names)
 
 
-def _masks(path: Path, images: set[str]) -> tuple[dict[str, dict[int, str]], int, list[str]]:
+def _masks(path: Path, images: Iterable[str]) -> tuple[dict[str, dict[int, str]], int, list[str]]:
     """Masks (image -> class -> text), the largest class or 0, and what is wrong, row by row."""
-    rows, problems = read_rows(path, COLUMNS, OLD_COLUMNS)
-    masks: dict[str, dict[int, str]] = {}
-    lines: dict[tuple[str, int], int] = {}
+    rows, unread = read_rows(path, COLUMNS, OLD_COLUMNS)
+    find, near = matcher(images), near_miss(images)
+    parts: dict[str, dict[int, list[tuple[int, str]]]] = {}  # a class may have rows for its parts
+    problems = []
+    largest = 0
     for line, fields in rows:
-        image, class_id, text = fields if len(fields) == 3 else (*_split_id(fields[0]), fields[1])
-        text = "" if text.lower() == "nan" else text
-        where = f"{path}, line {line} ({image}, class {class_id})"
-        if image not in images:
-            problems.append(f"{where}: there is no such image in train_images/")
+        name, class_id, text = fields if len(fields) == 3 else (*_split_id(fields[0]), fields[1])
+        text = "" if text.strip().lower() in NOTHING else text
+        where = f"{path}, line {line} ({name}, class {class_id})"
+        if (image := find(name)) is None:
+            problems.append((where, f"there is no such image in train_images/{near(name)}"))
         elif (defect_class := _class_number(class_id)) is None:
-            problems.append(f"{where}: ClassId must be a whole number from 1 to 255")
-        elif (first := lines.setdefault((image, defect_class), line)) != line:
-            problems.append(f"{where}: a duplicate of line {first}")
+            if text or class_id.strip().lower() not in NOTHING:  # else a clean image's row
+                problems.append((where, "ClassId must be a whole number from 1 to 255"))
         else:
+            largest = max(largest, defect_class)
             try:
                 starts, _ = rle.runs(text)
             except rle.RLEError as error:
-                problems.append(f"{where}: malformed run-length encoding: {error}")
+                problems.append((where, f"malformed run-length encoding: {error}"))
             else:
                 if len(starts):
-                    masks.setdefault(image, {})[defect_class] = text
-    return masks, max((k for _, k in lines), default=0), problems
+                    own = parts.setdefault(image, {}).setdefault(defect_class, [])
+                    own.append((line, text))
+    masks: dict[str, dict[int, str]] = {image: {} for image in parts}
+    for image, classes in parts.items():
+        for defect_class, own in classes.items():
+            lines, texts = zip(*own, strict=True)
+            masks[image][defect_class] = texts[0]
+            if len(own) > 1:
+                try:
+                    masks[image][defect_class] = rle.unite(texts)
+                except rle.RLEError as error:
+                    where = f"{path}, line {lines[1]} ({image}, class {defect_class})"
+                    also = ", ".join(map(str, lines[:1] + lines[2:]))
+                    problems.append(
+                        (where, f"a duplicate, or masks that overlap: with line {also}: {error}")
+                    )
+    return masks, largest, unread + list(summed_up(problems))
 
 
 def _split_id(text: str) -> tuple[str, str]:
@@ -230,25 +280,27 @@ def _split_id(text: str) -> tuple[str, str]:
 
 
 def _class_number(text: str) -> int | None:
-    plain = text.isascii() and text.isdigit() and len(text) <= 3
-    return int(text) if plain and 1 <= int(text) <= 255 else None
+    found = re.fullmatch(r"\s*([0-9]{1,3})(\.0+)?\s*", text)  # pandas writes 1.0 beside gaps
+    return int(found[1]) if found and 1 <= int(found[1]) <= 255 else None
 
 
-def _groups(path: Path, images: set[str]) -> tuple[dict[str, str] | None, list[str]]:
+def _groups(path: Path, images: Iterable[str]) -> tuple[dict[str, str] | None, list[str]]:
     """Group of each image that has one, and what is wrong; None where there is no groups.csv."""
     if not path.exists():
         return None, []
-    rows, problems = read_rows(path, ["image", "group"])
+    rows, unread = read_rows(path, ["image", "group"])
+    find, near = matcher(images), near_miss(images)
     groups: dict[str, str] = {}
-    for line, (image, group) in rows:
-        where = f"{path}, line {line} ({image})"
-        if image not in images:
-            problems.append(f"{where}: there is no such image in train_images/")
-        elif not group:
-            problems.append(f"{where}: the group is empty")
-        elif groups.setdefault(image, group) != group:
-            problems.append(f"{where}: a second group of the same image")
-    return groups, problems
+    problems = []
+    for line, (name, group) in rows:
+        where = f"{path}, line {line} ({name})"
+        if (image := find(name)) is None:
+            problems.append((where, f"there is no such image in train_images/{near(name)}"))
+        elif not group.strip():
+            problems.append((where, "the group is empty"))
+        elif groups.setdefault(image, group.strip()) != group.strip():
+            problems.append((where, "a second group of the same image"))
+    return groups, unread + list(summed_up(problems))
 
 
 def _class_names(path: Path) -> tuple[dict[int, str], list[str]]:

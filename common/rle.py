@@ -8,6 +8,7 @@ runs; time and memory grow linearly with text and image.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -82,6 +83,15 @@ def runs(rle: str | float | None) -> tuple[np.ndarray, np.ndarray]:
         problem = "overlaps" if room[pair] >= 0 else "is not sorted: it begins before"
         raise RLEError(f"{_pair(rle, pair + 1)} {problem} {_pair(rle, pair)}")
     return starts, lengths
+
+
+def unite(rles: Sequence[str]) -> str:
+    """The encoding of masks together. Raises RLEError where one is malformed or two overlap."""
+    starts, lengths = (np.concatenate(parts) for parts in zip(*map(runs, rles), strict=True))
+    order = np.argsort(starts)
+    text = " ".join(map(str, np.stack((starts, lengths), axis=1)[order].ravel().tolist()))
+    runs(text)
+    return text
 
 
 def encode(mask: np.ndarray) -> str:

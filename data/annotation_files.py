@@ -9,7 +9,7 @@ from typing import Any
 
 from common.errors import UserError
 from common.labels import EXTENSIONS
-from data.conversion import same
+from common.tables import same
 
 Index = Mapping[str, list[Path]]
 

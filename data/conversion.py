@@ -9,7 +9,6 @@ import shlex
 import shutil
 import tempfile
 import threading
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from common.files import publish
 from common.labels import COLUMNS, EXTENSIONS, class_titles
 from common.machine import cores
 from common.progress import tqdm
+from common.tables import can_stand, same
 
 SHOWN = 10
 _large = threading.Lock()
@@ -53,11 +53,6 @@ def list_images(folder: Path) -> list[Path]:
     return paths
 
 
-def same(name: str) -> str:
-    """Equal for names that a file system may take for one: of any case and any Unicode form."""
-    return unicodedata.normalize("NFC", name).casefold()
-
-
 def refuse(problems: Sequence[str]) -> None:
     """Raises UserError with the first of the problems, if there are any."""
     if problems:
@@ -78,7 +73,7 @@ def check_target(out: Path, images: Sequence[Path]) -> None:
             problems.append(f"{path} is listed twice")
         elif first:
             problems.append(f"{path} and {first} cannot lie in one folder: rename one of them")
-        if not path.name.isprintable():  # line breaks, and bytes that are no UTF-8
+        if not can_stand(path.name):
             problems.append(f"{path.name!a} cannot stand in a table: rename the image")
         if path.suffix.lower() not in EXTENSIONS:
             problems.append(f"{path} has none of the endings {', '.join(sorted(EXTENSIONS))}")

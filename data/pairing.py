@@ -6,7 +6,8 @@ from pathlib import Path
 
 from common.errors import UserError
 from common.labels import EXTENSIONS
-from data.conversion import list_images, refuse, same
+from common.tables import same
+from data.conversion import list_images, refuse
 
 LOSSLESS = {".png", ".tif", ".tiff", ".bmp"}  # a GIF's writers number colours anew
 

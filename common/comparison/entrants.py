@@ -18,7 +18,7 @@ from common import runs
 from common.config import completed
 from common.dataset import splits
 from common.errors import UserError
-from common.labels import Labels
+from common.labels import Labels, is_fingerprint
 from common.runs import Run
 
 # Options that may differ between the runs of one variant: they change no recipe.
@@ -42,7 +42,9 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
 
 def check_data(entered: Sequence[Run], labels: Labels, fingerprint: str) -> None:
     """Raises UserError unless every run was trained on this very data set."""
-    others = [run for run in entered if run.data["fingerprint"] != fingerprint]
+    others = [
+        run for run in entered if not is_fingerprint(run.data["fingerprint"], labels, fingerprint)
+    ]
     if others:
         listed = "\n".join(
             f"  {run.path}: {run.data['root']} ({run.data['fingerprint']})" for run in others

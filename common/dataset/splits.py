@@ -29,7 +29,7 @@ from common.files import publish
 from common.labels import Labels, fingerprint, read_image
 from common.machine import cores
 from common.progress import tqdm
-from common.tables import read_rows
+from common.tables import matcher, read_rows
 
 PARTS = ("train", "val", "test")
 COLUMNS = ["image", "split", "group"]
@@ -162,6 +162,8 @@ def read(path: Path, labels: Labels) -> pd.DataFrame:
     if problems:
         raise UserError(problems[0])
     split = pd.DataFrame([fields for _, fields in rows], columns=COLUMNS)
+    find = matcher(labels.images)
+    split["image"] = [find(name) or name for name in split["image"]]
     if unknown := sorted(set(split["image"]) - set(labels.images)):
         raise UserError(
             f"{path} names {len(unknown)} images that {labels.image_dir} does not hold, such as "

@@ -20,6 +20,7 @@ from common.dataset import drift, splits
 from common.dataset.prepare import Data
 from common.errors import UserError
 from common.files import publish, publish_json
+from common.labels import is_fingerprint
 from common.runs import Run
 from common.training import console
 from common.training.folder import LASTING
@@ -192,7 +193,7 @@ def describe(data: Data) -> dict[str, Any]:
 
 
 def check_same_data(run: Run, data: Data) -> None:
-    if run.data["fingerprint"] != data.fingerprint:
+    if not is_fingerprint(run.data["fingerprint"], data.labels, data.fingerprint):
         raise UserError(
             f"the data in {data.labels.root} has changed since {run.path} was begun "
             f"(fingerprint {data.fingerprint}, the run has {run.data['fingerprint']}).\n"
