@@ -15,6 +15,7 @@ from common.comparison.choose import SELDOM, choose, means
 from common.comparison.evaluate import decoded_batches
 from common.comparison.outcomes import AREAS, PEAKS, PROBABILITIES, outcomes
 from common.dataset import splits
+from common.dataset.images import LARGE
 from common.errors import UserError
 from common.files import publish
 from common.inference import Segmenter
@@ -116,8 +117,9 @@ def outcomes_of(
             probabilities = segmenter.probabilities(images).numpy(force=True)
             for name, channels in zip(batch_names, probabilities, strict=True):
                 truth = labels.label_map(name, channels.shape[1:])
-                masks = [truth == k for k in classes]
-                scores.append(list(pool.map(partial(outcomes, areas=areas), channels[1:], masks)))
+                masks = (truth == k for k in classes)
+                each = map if truth.size >= LARGE else pool.map  # a large image class by class
+                scores.append(list(each(partial(outcomes, areas=areas), channels[1:], masks)))
             bar.update(len(batch))
     return np.array(scores)
 
