@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from common.deployment.deploy import StripNetwork, open_session, trace
-from common.export import to_onnx
+from common.deployment.export import to_onnx
 from common.inference import Segmenter, upsample
 from common.resize import resize_labels
 from common.runs import Run, new_model

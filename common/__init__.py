@@ -17,4 +17,24 @@ The ground, in reading order:
     tracking                        wandb, which can never stop a training
 
 Rooms: `dataset` -> `training` -> `comparison`, `deployment`.
+
+In Python, `from common import load_run` and `load_run("runs/A").predict("strip.jpg")`.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from common.deployment.trained import load_run
+
+__all__ = ["load_run"]
+
+
+def __getattr__(name: str) -> object:
+    """`load_run`, imported when it is asked for: it needs PyTorch, which takes seconds to load."""
+    if name == "load_run":
+        from common.deployment.trained import load_run
+
+        return load_run
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

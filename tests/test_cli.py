@@ -161,7 +161,7 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     "module",
     [
         "unet_64x400.train", "unet_128x800.train", "modified_unet.train",
-        "common.alarms", "common.reference",
+        "common.alarms", "common.export", "common.predict", "common.reference",
     ],
 )  # fmt: skip
 def test_help_and_refusals_do_not_wait_for_pytorch(module):
@@ -169,6 +169,21 @@ def test_help_and_refusals_do_not_wait_for_pytorch(module):
     program = (
         f"import sys; from {module} import main\n"
         "assert main(['--help']) == 0 and main(['--no-such', '3']) == 2\n"
-        "assert not {'torch', 'wandb', 'scipy'} & set(sys.modules)"
+        "assert not {'torch', 'wandb', 'scipy', 'onnx'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_a_command_names_the_extra_that_it_lacks():
+    """The packages of an extra are imported once the options are known, so that it can be said."""
+    program = (
+        "import sys; sys.modules['onnx'] = None\n"
+        "from common.export import main\n"
+        "assert main(['--help']) == 0\n"
+        "sys.exit(main(['runs/A']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.endswith("onnx: pip install 'steel-defect-segmentation[export]'\n")

@@ -12,6 +12,7 @@ import torch
 from onnx import numpy_helper
 
 from common import export, labels, predict, runs
+from common.deployment import export as export_room
 from common.deployment import quantise
 from common.deployment.deploy import open_session
 from common.inference import Segmenter
@@ -136,7 +137,7 @@ def test_agreement_is_printed(bare_runs, root, tmp_path, capsys):
 
 
 def test_a_file_that_says_something_else_is_not_kept(bare_runs, tmp_path, monkeypatch, capsys):
-    trace = export.trace
+    trace = export_room.trace
 
     def spoilt(*arguments):
         """One weight of the head is moved."""
@@ -148,7 +149,7 @@ def test_a_file_that_says_something_else_is_not_kept(bare_runs, tmp_path, monkey
                 tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
         return model
 
-    monkeypatch.setattr(export, "trace", spoilt)
+    monkeypatch.setattr(export_room, "trace", spoilt)
     out = tmp_path / "m.onnx"
     out.write_bytes(b"earlier")
     assert export.main([str(bare_runs["resized"]), "--out", str(out)]) == 2

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from common import inference, labels, predict, rle, runs, thresholds
 from common.dataset import images
 from common.dataset.stream import batches
+from common.deployment import trained
 from common.thresholds import Thresholds, decide, drawn_probability, keep
 from tests import tiny
 
@@ -117,7 +118,7 @@ def test_large_images_go_through_one_by_one_in_bands(run, photos, tmp_path, monk
         seen.append(size)
         return batches(photos, size)
 
-    monkeypatch.setattr(predict, "batches", watched)
+    monkeypatch.setattr(trained, "batches", watched)
     monkeypatch.setattr(images, "LARGE", 64 * 320)
     for module in (inference, thresholds):
         monkeypatch.setattr(module, "BAND", 1000)
