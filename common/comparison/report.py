@@ -124,7 +124,8 @@ def markdown(results: Json) -> str:
         *results["notes"],
         headline_table(results),
         "ms: median latency at batch 1, image in to label map out, decoding left out; images/s: at "
-        "the best batch size; MiB: peak memory at batch 1; GFLOP: a multiply-add counts as two."
+        "the best batch size; MiB: peak memory at batch 1, – where that was not measured; GFLOP: a "
+        "multiply-add counts as two."
         + (f" Timed on images of {_size(data['sizes'][0])}." if len(data["sizes"]) > 1 else ""),
         "## Differences",
         f"Each pixel given its most probable class. {widened(results)}".strip(),

@@ -7,8 +7,10 @@ it is the same for all.
 
 from __future__ import annotations
 
-import multiprocessing
+import os
 import platform
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -23,6 +25,7 @@ from common import runs
 from common.blocks import conv_layers, parameters
 from common.inference import BAND, Segmenter, decide_bands, upsample
 from common.machine import peak_memory
+from common.progress import tqdm
 from common.thresholds import Thresholds, decide_logits, keep
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
@@ -141,8 +144,8 @@ def gflop(segmenter: Segmenter) -> float:
     return counter.get_total_flops() / 1e9
 
 
-def peak_memory_mb(segmenter: Segmenter, shape: tuple[int, int], precision: str) -> float:
-    """Peak memory in MiB of segmenting one image (H, W) of `shape`.
+def peak_memory_mb(segmenter: Segmenter, shape: tuple[int, int], precision: str) -> float | None:
+    """Peak memory in MiB of segmenting one image (H, W) of `shape`; None where that process died.
 
     On a GPU the network and what its allocator added at most. On a CPU what a fresh process grew
     by, from before the network was loaded: a process that has worked hides what it needs in
@@ -154,9 +157,19 @@ def peak_memory_mb(segmenter: Segmenter, shape: tuple[int, int], precision: str)
         segmenter.probabilities([np.zeros(shape, np.uint8)])
         added = torch.cuda.max_memory_allocated(segmenter.device) - before
         return (added + sum(p.nbytes for p in segmenter.network.parameters())) / 2**20
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        arguments = (segmenter.run.path, precision, shape, torch.get_num_threads())
-        return pool.apply(_growth_mb, arguments)
+    arguments = (segmenter.run.path, precision, *shape, torch.get_num_threads())
+    # A command of its own, for processes that Python's pools start run the caller's script again.
+    child = subprocess.run(
+        [sys.executable, "-m", __name__, *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path or "." for path in sys.path)},
+        capture_output=True,
+        text=True,
+    )
+    if child.returncode == 0:
+        return float(child.stdout.split()[-1])
+    why = (child.stderr.strip().splitlines() or ["it was killed, as for lack of memory"])[-1]
+    tqdm.write(f"warning: peak memory of {segmenter.run.name} was not measured: {why}")
+    return None
 
 
 def _growth_mb(path: Path, precision: str, shape: tuple[int, int], threads: int) -> float:
@@ -204,3 +217,8 @@ def _latency(milliseconds: np.ndarray) -> Latency:
     whole = milliseconds.sum(axis=1)
     values = (np.median(whole), *np.percentile(whole, SPREAD), *np.median(milliseconds, axis=0))
     return Latency(*map(float, values))
+
+
+if __name__ == "__main__":  # the process that `peak_memory_mb` starts
+    run_path, asked, height, width, count = sys.argv[1:]
+    print(_growth_mb(Path(run_path), asked, (int(height), int(width)), int(count)))

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +12,7 @@ from common.comparison import timing
 from common.inference import Segmenter
 from common.thresholds import Thresholds
 
+ROOT = Path(__file__).parents[2]
 THRESHOLDS = Thresholds((0.5,) * 4, (0,) * 4)
 
 
@@ -110,6 +115,33 @@ def test_memory_is_what_the_network_needs_not_what_the_process_holds(segmenter):
     probabilities = 5 * 256 * 1600 * 4 / 2**20
     assert probabilities < grown < 150
     assert held.all()
+
+
+def test_memory_is_measured_for_a_script_without_a_main_guard(trained_run):
+    script = f"""
+import torch
+from common import runs
+from common.comparison import timing
+from common.inference import Segmenter
+segmenter = Segmenter(runs.load({str(trained_run)!r}), torch.device("cpu"))
+print(timing.peak_memory_mb(segmenter, (64, 400), "fp32"))
+"""
+    done = subprocess.run(
+        [sys.executable], input=script, capture_output=True, text=True, cwd=ROOT, timeout=120
+    )
+    assert 0 < float(done.stdout) < 150
+
+
+def test_a_measuring_process_that_is_killed_is_said(segmenter, tmp_path, monkeypatch, capsys):
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\nkill -9 $$\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert timing.peak_memory_mb(segmenter, (64, 400), "fp32") is None
+    assert "was not measured: it was killed" in capsys.readouterr().out
+    python.write_text("#!/bin/sh\necho 'MemoryError: no room' >&2\nexit 1\n")
+    assert timing.peak_memory_mb(segmenter, (64, 400), "fp32") is None
+    assert "was not measured: MemoryError: no room" in capsys.readouterr().out
 
 
 def test_costs_have_the_keys_that_results_need(segmenter, images, monkeypatch):
