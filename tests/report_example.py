@@ -102,6 +102,7 @@ def _variant(
     scores = {key: _score(rng, key, skill) for key in metrics}
     scores["auroc_class_2"] = dict.fromkeys(("value", "low", "high", "seed_std"), float("nan"))
     thresholded = {key: _score(rng, key, skill + 0.01) for key in metrics}
+    thresholded["auroc_class_2"] = scores["auroc_class_2"]
     edges = [(0, 500), (500, 2000), (2000, 8000), (8000, 32000), (32000, float("inf"))]
     recalls = [
         {"class": k, "low_px": low, "high_px": high, "count": int(120 / (i + 1) / (1 + (k or 0))),

@@ -88,7 +88,7 @@ def test_everything_is_written(report, truths):
     }  # fmt: skip
     assert "<html" in (report / "index.html").read_text()
     assert len(pd.read_csv(report / "results.csv")) == 3
-    assert len(list((report / "plots").glob("*.png"))) == 9  # one network at two sizes
+    assert len(list((report / "plots").glob("*.png"))) == 10  # one network at two sizes
     for run in ("first", "seed", "larger"):
         maps = sorted((report / "predictions" / run).iterdir())
         assert [path.name for path in maps] == [f"{name}.png" for name in truths[0]]

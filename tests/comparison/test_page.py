@@ -96,7 +96,9 @@ def test_noisy_maps_of_many_variants_leave_out_the_last_strips(tmp_path: Path) -
     results = report_example.results()
     names = [f"variant {i}" for i in range(12)]
     results["variants"] = [results["variants"][0] | {"name": name} for name in names]
-    for kind in ("differences", "differences_thresholded", "against_nothing"):
+    for kind in (
+        "differences", "differences_thresholded", "against_nothing", "against_nothing_thresholded",
+    ):  # fmt: skip
         results[kind] = []
     noise = np.random.default_rng(0)
     grain = noise.integers(0, 256, (256, 1600), np.uint8)

@@ -133,7 +133,7 @@ def test_the_table_sorts_by_mouse_and_keyboard(visit: Callable) -> None:
 
 def test_variants_without_a_figure_sort_last_either_way(visit: Callable, tmp_path: Path) -> None:
     results = report_example.results()
-    results["variants"][0]["scores"][METRIC]["value"] = math.nan
+    results["variants"][0]["thresholded"][METRIC]["value"] = math.nan
     write_page(results, [], tmp_path / "index.html")
     page = visit(tmp_path / "index.html")
     sort = header(page, "Positive Dice, mean").locator(".sort")
@@ -151,9 +151,9 @@ def test_columns_and_thresholds_are_chosen_by_buttons(visit: Callable) -> None:
     assert not header(page, "Latency").is_visible()
     cell = page.locator("#figures tbody tr").first.locator("td:not([hidden])").first
     before = cell.inner_text()
-    page.get_by_role("button", name="Validation thresholds").click()
+    page.get_by_role("button", name="Most probable class").click()
     assert cell.inner_text() != before
-    expected = report_example.results()["variants"][0]["thresholded"]
+    expected = report_example.results()["variants"][0]["scores"]
     expected = expected["iou_mean_with_background"]["value"]
     assert f"{expected:.3f}" in cell.inner_text()
 
@@ -161,7 +161,7 @@ def test_columns_and_thresholds_are_chosen_by_buttons(visit: Callable) -> None:
 def test_a_dash_tells_its_reason_and_a_button_how_a_figure_is_made(visit: Callable) -> None:
     page = visit()
     page.get_by_role("button", name="Image level").click()
-    dash = page.locator("#figures tbody td:not([hidden]) .dash").first
+    dash = page.locator("#figures tbody td:not([hidden]) .dash:visible").first
     assert dash.inner_text().startswith("—")
     dash.focus()
     page.mouse.move(640, 300)  # away from it: what has the focus keeps its note
@@ -177,7 +177,7 @@ def test_charts_have_tips_and_can_highlight_one_variant(visit: Callable) -> None
     page = visit()
     page.locator(".chart .bar").first.hover()
     assert note_of(page).startswith(f"{BEST}, class 1: 0.5")
-    assert page.locator(".chart:visible").count() == 10
+    assert page.locator(".chart:visible").count() == 11
     page.locator(".legend button").nth(1).click()
     opacity = "element => getComputedStyle(element).opacity"
     faded, kept = (page.locator(f".chart .bar.v{i}").first for i in (0, 1))
@@ -353,7 +353,7 @@ def test_the_keyboard_reaches_the_answer_and_shows_where_it_is(visit: Callable) 
 def test_without_scripts_and_on_paper_the_answer_is_there(visit: Callable) -> None:
     page = visit(java_script_enabled=False)
     assert page.locator(".verdict:visible").count() == 1
-    assert page.locator(".chart svg:visible").count() == 10
+    assert page.locator(".chart svg:visible").count() == 11
     page.emulate_media(media="print")
     assert not page.locator("#theme").is_visible()
     assert not page.locator("#filters").is_visible()
@@ -376,7 +376,7 @@ def test_hostile_names_are_text(
         variant["name"] = renamed[variant["name"]]
         variant["runs"] = HOSTILE
         variant["epochs"] = variant["epochs"][:1] * len(HOSTILE)
-    for entry in results["differences"]:
+    for entry in results["differences_thresholded"]:
         entry["a"], entry["b"] = renamed[entry["a"]], renamed[entry["b"]]
     first = results["metrics"][page_answer.HEADLINES[0]]
     first["title"] = first["explanation"] = HOSTILE[0]

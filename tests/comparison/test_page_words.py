@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +13,10 @@ from common.comparison.page import answer as page_answer
 from common.comparison.page import svg
 from common.comparison.page import table as page_table
 from common.comparison.page import text as page_text
+from common.comparison.page.page import write_page
 from common.files import without_nan
 from tests import report_example
-from tests.report_example import BEST, METRIC, SLOW
+from tests.report_example import BEST, FAST, METRIC, SLOW
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,7 @@ def test_every_variant_has_its_own_mark() -> None:
 
 def told(results: dict, metric: str = METRIC) -> str:
     """All sentences of the answer, without markup."""
-    answer = page_answer.answer(without_nan(results), metric)
+    answer = page_answer.answer(without_nan(results), metric, "thresholded")
     return " ".join(sentence.striptags() for sentence in answer.sentences)
 
 
@@ -79,7 +82,7 @@ def duel(
         "variants": [
             {
                 "name": name,
-                "scores": {"m": {"value": value[name], "low": value[name] - 0.1, "high": 0.9}},
+                "thresholded": {"m": {"value": value[name], "low": value[name] - 0.1, "high": 0.9}},
                 "latency": {"median_ms": latency},
                 "network": name,
                 "height": 64,
@@ -88,11 +91,11 @@ def duel(
             }
             for name, latency, trainings in zip("ab", latencies, seeds, strict=True)
         ],
-        "against_nothing": [
+        "against_nothing_thresholded": [
             {"a": "a", "b": "predicting nothing", "metric": "m", "difference": 0.5, "low": 0.4,
              "high": 0.6, "holds": True}
         ],
-        "differences": [
+        "differences_thresholded": [
             {"a": "b", "b": "a", "metric": "m", "difference": difference,
              "low": difference - half, "high": difference + half, "holds": abs(difference) > half}
         ],
@@ -135,7 +138,7 @@ def test_the_answer_says_who_leads_by_how_much_and_whether_it_holds(
 
 def test_a_lead_without_a_measured_difference_is_not_said_to_hold() -> None:
     results = duel(0.2, 0.05)
-    results["differences"] = []
+    results["differences_thresholded"] = []
     assert "its lead over a does not hold: the difference was not measured" in told(results, "m")
 
 
@@ -164,7 +167,7 @@ def test_whether_predicting_nothing_is_beaten_is_a_paired_question(
 ) -> None:
     results = duel(0.2, 0.05)
     results["baseline"]["m"] = baseline
-    results["against_nothing"][0] |= {"difference": difference, "holds": holds}
+    results["against_nothing_thresholded"][0] |= {"difference": difference, "holds": holds}
     warning = f"Predicting nothing at all scores {baseline:.3f}: no variant is shown to do better."
     assert told(results, "m").endswith(warning) == warned
 
@@ -172,7 +175,7 @@ def test_whether_predicting_nothing_is_beaten_is_a_paired_question(
 def test_the_answer_says_what_a_step_in_resolution_brings() -> None:
     results = report_example.results()
     (entry,) = (
-        e for e in results["differences"]
+        e for e in results["differences_thresholded"]
         if e["metric"] == METRIC and (e["a"], e["b"]) == (BEST, SLOW)
     )  # fmt: skip
     entry |= {"difference": 0.031, "low": 0.012, "high": 0.049, "holds": True}
@@ -191,10 +194,38 @@ def test_where_every_network_has_one_size_resolution_is_not_spoken_of() -> None:
     assert "What resolution brings" not in told(results)
 
 
+def test_where_the_most_probable_class_ranks_otherwise_that_ranking_stands_beneath(
+    tmp_path: Path,
+) -> None:
+    results = without_nan(report_example.results())
+    for variant, decided, plain in zip(
+        results["variants"], (0.7, 0.6, 0.5), (0.5, 0.6, 0.7), strict=True
+    ):
+        variant["thresholded"][METRIC]["value"] = decided
+        variant["scores"][METRIC]["value"] = plain
+    given = page_answer.answer(results, METRIC, "thresholded")
+    assert [row.name for row in given.rows] == [BEST, SLOW, FAST]
+    beneath = page_answer.otherwise(results, given)
+    assert [row.name for row in beneath.rows] == [FAST, SLOW, BEST]
+    assert beneath.decision == "scores"
+
+    def captions() -> list[str]:
+        write_page(results, [], tmp_path / "index.html")
+        page = (tmp_path / "index.html").read_text()
+        title = results["metrics"][METRIC]["title"]
+        return re.findall(rf"Variants by {title}, ([^,]*), best first", page)
+
+    assert captions() == ["by the runs&#39; decisions", "most probable class"]
+    for variant in results["variants"]:
+        variant["scores"][METRIC]["value"] = variant["thresholded"][METRIC]["value"] / 2
+    assert page_answer.otherwise(results, given) is None
+    assert captions() == ["by the runs&#39; decisions"]
+
+
 def test_one_variant_alone_and_an_undefined_score_have_an_answer() -> None:
     results = report_example.results()
     del results["variants"][1:]
-    results["differences"] = []
+    results["differences_thresholded"] = []
     assert told(results).startswith(f"Only {BEST} was compared: Positive Dice, mean over classes")
     assert told(results, "auroc_class_2") == "AUROC, class 2 is not defined on these test images."
 

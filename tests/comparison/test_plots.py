@@ -13,7 +13,9 @@ from common.comparison import plots
 from common.comparison.page import charts, svg
 from tests import report_example
 
-NAMES = {"quality_latency", "learning_curves", "per_class", "size_recall", "calibration"}
+NAMES = {
+    "quality_latency", "learning_curves", "per_class", "size_recall", "calibration", "thresholds",
+}  # fmt: skip
 BY_SIZE = {"quality_resolution", "quality_training", "quality_gflop", "recall_resolution"}
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -74,7 +76,7 @@ def test_bars_are_as_high_as_the_figures(folder):
     bars = [bar for bar in drawn if "bar" in bar.get("class")]
     heights = [float(bar.get("height")) / (svg.BOTTOM - svg.TOP) for bar in bars]
     expected = [
-        variant["scores"][f"{family}_{k}"]["value"]
+        variant["thresholded"][f"{family}_{k}"]["value"]
         for family in ("dice_positive_class", "dice_class")
         for k in results["data"]["classes"]
         for variant in results["variants"]
@@ -112,7 +114,7 @@ def test_figures_without_an_interval_are_drawn_without_one():
     results = report_example.results()
     for variant in results["variants"]:
         variant["latency"] |= {"low_ms": None}
-        for score in [*variant["scores"].values(), *variant["size_recall"]]:
+        for score in [*variant["thresholded"].values(), *variant["size_recall_thresholded"]]:
             score.update(low=None, high=None)
     panels = [
         drawn
@@ -127,8 +129,8 @@ def test_undefined_figures_leave_a_gap(tmp_path):
     results = report_example.results()
     for variant in results["variants"]:
         for metric in ("dice_mean", "dice_class_2", "dice_positive_class_2"):
-            variant["scores"][metric] = dict.fromkeys(("value", "low", "high", "seed_std"))
-        variant["size_recall"][0].update(recall=None, low=None, high=None)
+            variant["thresholded"][metric] = dict.fromkeys(("value", "low", "high", "seed_std"))
+        variant["size_recall_thresholded"][0].update(recall=None, low=None, high=None)
         variant["curves"][0]["val_dice_mean"][0] = None
     results["baseline"]["dice_mean"] = None
     plots.save_all(results, tmp_path)
@@ -163,10 +165,12 @@ def points_of(name: str, folder) -> list[list[float]]:
 def test_a_line_runs_from_a_networks_small_size_to_its_large_one(folder, name, costs):
     (x1, y1, x2, y2), second = points_of(name, folder)
     large, small, other = report_example.results()["variants"]
-    levels = [v["scores"]["dice_mean"][k] for v in (small, large, other) for k in ("low", "high")]
+    levels = [
+        v["thresholded"]["dice_mean"][k] for v in (small, large, other) for k in ("low", "high")
+    ]
     y = svg.fitted(levels, svg.BOTTOM, svg.TOP)
-    assert y1 == y(small["scores"]["dice_mean"]["value"]) > y2
-    assert y2 == y(large["scores"]["dice_mean"]["value"])
+    assert y1 == y(small["thresholded"]["dice_mean"]["value"]) > y2
+    assert y2 == y(large["thresholded"]["dice_mean"]["value"])
     # On a logarithmic axis a distance is a ratio; all three variants share the axis.
     cost = {"latency": 28.6, "resolution": 256 * 1600, "training": 144, "gflop": 3.6}
     x = svg.fitted([*costs, cost[name.removeprefix("quality_")]], svg.LEFT + 6, svg.RIGHT, log=True)
@@ -176,15 +180,34 @@ def test_a_line_runs_from_a_networks_small_size_to_its_large_one(folder, name, c
 
 def test_recall_by_resolution_is_that_of_the_smallest_defects(folder):
     ((_, y1, _, y2),) = points_of("recall_resolution", folder)
-    entries = [variant["size_recall"][0] for variant in report_example.results()["variants"]]
+    entries = [
+        variant["size_recall_thresholded"][0] for variant in report_example.results()["variants"]
+    ]
     levels = [entry[key] for entry in entries for key in ("recall", "low", "high")]
     y = svg.fitted(levels, svg.BOTTOM, svg.TOP)
     assert [y1, y2] == [y(entries[1]["recall"]), y(entries[0]["recall"])]
 
 
+def test_the_decision_on_val_is_a_line_through_every_probability_with_the_taken_one_marked():
+    results = report_example.results()
+    curve = results["variants"][0]["thresholds_curve"]
+    curve[:] = [row | {"taken": row["probability"] == 0.7} for row in curve]
+    found = charts.thresholds(results)
+    assert [name for _, name, _ in found.panels] == ["Class 1", "Class 3", "Class 4"]  # 2: no image
+    rows = [row for row in found.rows if row[:2] == ["unet_128x800", "class 3"]]
+    assert [row[2] for row in rows] == ["0.1", "0.3", "0.5", "0.7", "0.9"]
+    assert [row[2] for row in rows if row[-1] == "yes"] == ["0.7"]
+    first = next(row for row in curve if row["class"] == 3)
+    assert rows[0][3:5] == [f"{first[key]:.3f}" for key in ("empty_accuracy", "dice_positive")]
+    x, y = svg.Scale(0, 1, svg.LEFT, svg.RIGHT), svg.Scale(0, 1, svg.BOTTOM, svg.TOP)
+    line = f'<path d="M{x(first["empty_accuracy"]):g} {y(first["dice_positive"]):g}L'
+    assert line in found.panels[1][2]
+    assert "probability 0.7, left clean 0.931, positive Dice" in found.panels[1][2]
+
+
 def test_results_without_timing_or_curves_lack_those_files(tmp_path):
     results = report_example.results()
     for variant in results["variants"]:
-        variant |= {"latency": None, "curves": [], "calibration": None}
+        variant |= {"latency": None, "curves": [], "calibration": None, "thresholds_curve": []}
     plots.save_all(results, tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {"per_class", "size_recall"} | BY_SIZE

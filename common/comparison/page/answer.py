@@ -12,6 +12,9 @@ from common.comparison.glossary import HEADLINES
 from common.comparison.page.svg import colour
 from common.comparison.page.text import amount, interval, names, score, signed, times
 
+DECIDED = {"scores": "most probable class", "thresholded": "by the runs' decisions"}
+_SUFFIXES = {"scores": "", "thresholded": "_thresholded"}  # of the results' keys
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -59,9 +62,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Answer:
-    """The ranking by one metric, best first, and sentences that say what follows from it."""
+    """The ranking by one metric, best first, and sentences that say what follows from it.
+
+    decision: what pixels are decided by: "thresholded" (the run's own decision) or "scores" (the
+    most probable class).
+    """
 
     metric: str
+    decision: str
     title: str
     better: str
     rows: list[Row]
@@ -75,20 +83,18 @@ def judged_by(results: dict) -> list[str]:
     Where no difference was measured (one variant alone), every metric with a better side.
     """
     measured = [metric for metric, about in results["metrics"].items() if about["better"]]
-    tested = {entry["metric"] for entry in results["differences"]}
+    tested = {entry["metric"] for entry in results["differences_thresholded"]}
     chosen = [metric for metric in measured if metric in tested] or measured
     return sorted(chosen, key=lambda m: HEADLINES.index(m) if m in HEADLINES else len(HEADLINES))
 
 
-def difference(
-    results: dict, a: str, b: str, metric: str, kind: str = "differences"
-) -> Difference | None:
+def difference(results: dict, a: str, b: str, metric: str, decision: str) -> Difference | None:
     """a - b as measured, in whichever order the results hold the pair.
 
-    kind: the results' list to look in, "differences" or "differences_thresholded".
+    decision: as of `Answer`.
     """
     higher = results["metrics"][metric]["better"] != "lower"
-    for entry in results[kind]:
+    for entry in results[f"differences{_SUFFIXES[decision]}"]:
         if entry["metric"] != metric or entry["difference"] is None:
             continue
         if {entry["a"], entry["b"]} != {a, b}:
@@ -114,20 +120,27 @@ def one_network(results: dict) -> list[list[int]]:
     return [sorted(line, key=size) for line in several]
 
 
-def answer(results: dict, metric: str) -> Answer:
+def answer(results: dict, metric: str, decision: str) -> Answer:
     """The ranking by `metric` and what it says. Numbers that are not finite must be None."""
     about = results["metrics"][metric]
-    rows = _ranking(results, metric, about["better"])
+    rows = _ranking(results, metric, decision)
     baseline = results["baseline"].get(metric)
     if rows[0].value is None:
         sentences = [Markup("{} is not defined on these test images.").format(about["title"])]
     else:
         sentences = [
             *_sentences(rows, about),
-            *_steps(results, metric),
-            *_against_nothing(results, metric, baseline),
+            *_steps(results, metric, decision),
+            *_against_nothing(results, metric, decision, baseline),
         ]
-    return Answer(metric, about["title"], about["better"], rows, baseline, sentences)
+    return Answer(metric, decision, about["title"], about["better"], rows, baseline, sentences)
+
+
+def otherwise(results: dict, given: Answer) -> Answer | None:
+    """The ranking by the most probable class, where it differs from that by the runs' decisions."""
+    plain = answer(results, given.metric, "scores")
+    order = [row.index for row in given.rows]
+    return None if [row.index for row in plain.rows] == order else plain
 
 
 def label(index: int, name: str) -> Markup:
@@ -135,10 +148,10 @@ def label(index: int, name: str) -> Markup:
     return Markup('<strong class="name {}">{}</strong>').format(colour(index), name)
 
 
-def _ranking(results: dict, metric: str, better: str) -> list[Row]:
-    sign = 1 if better == "lower" else -1
+def _ranking(results: dict, metric: str, decision: str) -> list[Row]:
+    sign = 1 if results["metrics"][metric]["better"] == "lower" else -1
     entries = [
-        (index, variant, variant["scores"].get(metric) or {})
+        (index, variant, variant[decision].get(metric) or {})
         for index, variant in enumerate(results["variants"])
     ]
     entries.sort(key=lambda e: (e[2].get("value") is None, sign * (e[2].get("value") or 0)))
@@ -146,7 +159,7 @@ def _ranking(results: dict, metric: str, better: str) -> list[Row]:
     rows = []
     for index, variant, given in entries:
         value = given.get("value")
-        versus = difference(results, variant["name"], best, metric)
+        versus = difference(results, variant["name"], best, metric, decision)
         rows.append(
             Row(
                 index=index,
@@ -234,20 +247,22 @@ def _pace(row: Row, best: Row) -> str:
     return f"{amount(row.latency)} ms an image, {faster} times as fast as {best.name}"
 
 
-def _steps(results: dict, metric: str) -> list[Markup]:
+def _steps(results: dict, metric: str, decision: str) -> list[Markup]:
     """What each step in resolution brings, a sentence a network that is there at several sizes."""
     found = []
     for line in one_network(results):
         variants = [results["variants"][index] for index in line]
-        steps = [step for pair in pairwise(variants) if (step := _step(results, *pair, metric))]
+        steps = [
+            step for pair in pairwise(variants) if (step := _step(results, *pair, metric, decision))
+        ]
         if steps:
             sentence = Markup("What resolution brings the network of {}: {}.")
             found.append(sentence.format(variants[0]["network"], "; ".join(steps)))
     return found
 
 
-def _step(results: dict, small: dict, large: dict, metric: str) -> str | None:
-    gain = difference(results, large["name"], small["name"], metric)
+def _step(results: dict, small: dict, large: dict, metric: str, decision: str) -> str | None:
+    gain = difference(results, large["name"], small["name"], metric, decision)
     if gain is None:
         return None
     sizes = " to ".join(f"{v['height']}×{v['width']}" for v in (small, large))
@@ -257,11 +272,13 @@ def _step(results: dict, small: dict, large: dict, metric: str) -> str | None:
     return f"from {sizes} {shown}{pace}"
 
 
-def _against_nothing(results: dict, metric: str, baseline: float | None) -> list[Markup]:
+def _against_nothing(
+    results: dict, metric: str, decision: str, baseline: float | None
+) -> list[Markup]:
     """A warning where predicting nothing, which needs no network, is not shown to be worse."""
     beaten = any(
         entry["metric"] == metric and entry["holds"] and entry["difference"] > 0
-        for entry in results["against_nothing"]
+        for entry in results[f"against_nothing{_SUFFIXES[decision]}"]
     )
     if baseline is None or results["metrics"][metric]["better"] == "lower" or beaten:
         return []

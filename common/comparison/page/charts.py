@@ -25,6 +25,7 @@ def figures(results: dict) -> list[Figure]:
         *tradeoffs.figures(results),
         classes(results),
         size_recall(results),
+        thresholds(results),
         calibration(results),
         curves(results, "Loss", ("train_loss", "val_loss")),
         curves(results, "Validation Dice", ("val_dice_mean",)),
@@ -71,7 +72,7 @@ def _class_bars(results: dict, keys: dict[int, str], title: str) -> Markup:
 
 
 def _bar(left: float, width: float, index: int, variant: dict, key: str, name: str) -> Markup:
-    given = variant["scores"].get(key) or {}
+    given = variant["thresholded"].get(key) or {}
     if given.get("value") is None:
         return svg.text(left + width / 2, BOTTOM - 5, "—", f"tick middle {svg.colour(index)}")
     top = SHARE(given["value"])
@@ -83,12 +84,13 @@ def _bar(left: float, width: float, index: int, variant: dict, key: str, name: s
 
 def size_recall(results: dict) -> Figure:
     """Share of defects found, by their size; one panel for all classes and one a class."""
-    measured = [(i, v) for i, v in enumerate(results["variants"]) if v.get("size_recall")]
+    recalls = [variant.get("size_recall_thresholded") for variant in results["variants"]]
+    measured = [index for index, entries in enumerate(recalls) if entries]
     panels, rows = [], []
     for k, name in {None: "all classes", **_titles(results)}.items() if measured else ():
         series = [
-            (index, variant["name"], [e for e in variant["size_recall"] if e["class"] == k])
-            for index, variant in measured
+            (i, results["variants"][i]["name"], [e for e in recalls[i] if e["class"] == k])
+            for i in measured
         ]
         title = name[0].upper() + name[1:]
         panels.append((str(k or "all"), title, _size_recall(series, name)))
@@ -126,6 +128,43 @@ def _size_recall(series: list[tuple[int, str, list[dict]]], name: str) -> Markup
         ]  # fmt: skip
         parts += joined(points, x, SHARE, 4.5)
     return svg.chart(parts, f"Recall by defect size, {name}")
+
+
+def thresholds(results: dict) -> Figure:
+    """What other probabilities would have scored on val, and the one taken; one panel a class."""
+    x = Scale(0, 1, LEFT, RIGHT)
+    panels, rows = [], []
+    for k, name in _titles(results).items():
+        parts = [svg.axes(x, SHARE, "images without the class left clean", "positive Dice")]
+        drawn = False
+        for index, variant in enumerate(results["variants"]):
+            points = []
+            for e in variant.get("thresholds_curve") or []:
+                figures = e["empty_accuracy"], e["dice_positive"]
+                if e["class"] != k or None in figures:
+                    continue
+                told_as = [f"{e['probability']:g}", *map(score, figures)]
+                tip = "{}: probability {}, left clean {}, positive Dice {}".format(
+                    variant["name"], *told_as
+                )
+                points.append(Point(index, *figures, f"{tip}, taken" if e["taken"] else tip))
+                if e["taken"]:
+                    parts.append(svg.marker(index, x(figures[0]), SHARE(figures[1]), tip, 8))
+                rows.append([variant["name"], name, *told_as, "yes" if e["taken"] else ""])
+            parts += joined(points, x, SHARE, 3, "series")
+            drawn = drawn or bool(points)
+        if drawn:
+            title = name[0].upper() + name[1:]
+            panels.append((str(k), title, svg.chart(parts, f"Decision on val, {name}")))
+    note = (
+        "On the validation images: what each probability would have left clean and found, with the "
+        "peak and area that were chosen; a variant's first training. The large mark is what was "
+        "taken: the steadiest, not always the best. No line: chosen otherwise, or no image has it."
+    )
+    header = ["Variant", "Class", "Probability", "Left clean", "Positive Dice", "Taken"]
+    return Figure(
+        "thresholds", "The decision on val", note, "threshold", panels, header=header, rows=rows
+    )
 
 
 def calibration(results: dict) -> Figure:

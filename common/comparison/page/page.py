@@ -37,13 +37,16 @@ def write_page(results: dict, gallery: list[GalleryItem], path: Path) -> None:
     results = without_nan(results)
     names = [variant["name"] for variant in results["variants"]]
     metrics = page_answer.judged_by(results)
+    answers = [page_answer.answer(results, metric, "thresholded") for metric in metrics]
     columns = page_table.columns(results)
     script = "\n".join(map(source, ("page.js", "paint.js", "gallery.js")))
     render = partial(
         _environment().get_template("page.html").render,
         results=results,
         names=names,
-        answers=[page_answer.answer(results, metric) for metric in metrics],
+        answers=answers,
+        otherwise={given.metric: page_answer.otherwise(results, given) for given in answers},
+        decided=page_answer.DECIDED,
         differences={metric: _matrix(results, names, metric) for metric in metrics},
         columns=columns,
         views=page_table.views(columns),
@@ -53,7 +56,6 @@ def write_page(results: dict, gallery: list[GalleryItem], path: Path) -> None:
             for decision in ("scores", "thresholded")
         },
         baseline={column.key: page_table.baseline(results, column) for column in columns},
-        has_thresholds=any(variant.get("thresholded") for variant in results["variants"]),
         widened=widened(results),
         glossary=[
             *((title, about["unit"], about["explanation"]) for title, about in said_once(results)),
@@ -94,10 +96,8 @@ def _environment() -> jinja2.Environment:
 
 def _matrix(results: dict, names: list[str], metric: str) -> list[list]:
     """Difference of each variant (row) to each other (column); None where none was measured."""
-    return [
-        [None if a == b else page_answer.difference(results, a, b, metric) for b in names]
-        for a in names
-    ]
+    measured = partial(page_answer.difference, results, metric=metric, decision="thresholded")
+    return [[None if a == b else measured(a, b) for b in names] for a in names]
 
 
 def _track(answer: page_answer.Answer) -> svg.Scale:

@@ -147,8 +147,7 @@ def cells(results: dict, column: Column, decision: str) -> list[Cell]:
         row = [_cost(column.key, variant, results) for variant in results["variants"]]
     else:
         row = [_scored(column, variant.get(decision)) for variant in results["variants"]]
-    kind = "differences" if decision == "scores" else "differences_thresholded"
-    return _marked(results, column, row, kind)
+    return _marked(results, column, row, decision)
 
 
 def baseline(results: dict, column: Column) -> Cell:
@@ -207,7 +206,7 @@ def _cost(key: str, variant: dict[str, Any], results: dict) -> Cell:
     return Cell(cost.text(value), value, detail=detail)
 
 
-def _marked(results: dict, column: Column, row: list[Cell], kind: str) -> list[Cell]:
+def _marked(results: dict, column: Column, row: list[Cell], decision: str) -> list[Cell]:
     """The row with its best cell marked, and those whose difference from the best does not hold."""
     known = [i for i, cell in enumerate(row) if cell.value is not None]
     if column.better is None or len(known) < 2:
@@ -222,7 +221,7 @@ def _marked(results: dict, column: Column, row: list[Cell], kind: str) -> list[C
         elif column.cost:
             mark = ""
         else:
-            found = difference(results, names[i], names[best], column.key, kind)
+            found = difference(results, names[i], names[best], column.key, decision)
             mark = "tied" if found is not None and not found.holds else ""
         marked[i] = replace(row[i], mark=mark)
     return marked

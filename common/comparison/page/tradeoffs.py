@@ -61,7 +61,7 @@ def _quality(results: dict, axis: Axis) -> Figure:
     panels = []
     for metric in judged_by(results):
         about = results["metrics"][metric]
-        lines = _lines(results, axis, lambda variant, metric=metric: variant["scores"].get(metric))
+        lines = _lines(results, axis, lambda v, metric=metric: v["thresholded"].get(metric))
         if lines:
             drawn = line_chart(
                 lines,
@@ -100,7 +100,8 @@ def _recall(results: dict) -> Figure:
 
 
 def _bins(variant: Variant) -> list[dict]:
-    return [entry for entry in variant.get("size_recall") or [] if entry["class"] is None]
+    entries = variant.get("size_recall_thresholded") or []
+    return [entry for entry in entries if entry["class"] is None]
 
 
 def _lines(

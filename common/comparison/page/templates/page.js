@@ -62,7 +62,7 @@ function choose(name, value) {
   };
   const sort = (head, direction) => {
     const column = heads.indexOf(head);
-    const decision = table.dataset.decision ?? "scores";
+    const decision = table.dataset.decision;
     const sign = direction === "ascending" ? 1 : -1;
     const valued = [...table.tBodies[0].rows].map((row) => [row.cells[column].dataset[decision], row]);
     const compare = ([a], [b]) => {
