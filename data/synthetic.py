@@ -39,6 +39,7 @@ from data import strips
 IMAGES = 320
 VERSION = 1  # of the drawing: raise it when the same seed gives other pixels
 NOTE = "synthetic.json"  # what a folder of strips was made of
+PARTIAL = ".synthetic."  # begins the name of the folder in which they are being made
 SMALLEST = 64  # pixels, height and width
 CHUNK = 16  # strips a process takes at a time
 QUALITY = 90  # JPEG: about 100 kB a strip, as Severstal's
@@ -158,12 +159,13 @@ def _make(options: Options) -> Path:
         if _is_made(options):
             tqdm.write(f"{out}: these {options.images} strips are there already")
             return out
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
-            whole = Path(folder) / out.name
+        place = out if out.exists() else out.parent  # a folder may be a disk of its own, or a link
+        place.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=place) as folder:
+            whole = Path(folder) / "strips"
             _write(whole, options)
             if not _is_made(options):  # another process may have been faster
-                os.replace(whole, out)
+                _publish(whole, out)
     except OSError as error:
         raise UserError(
             f"cannot write the strips to {out}: {error.strerror or error}\n"
@@ -172,10 +174,19 @@ def _make(options: Options) -> Path:
     return out
 
 
+def _publish(whole: Path, out: Path) -> None:
+    """Puts the finished folder at `out`, or all it holds into the folder that is there."""
+    if not out.exists():
+        os.replace(whole, out)
+        return
+    for name in ("train_images", "train.csv", NOTE):  # without the note it is no data set of ours
+        os.replace(whole / name, out / name)
+
+
 def _is_made(options: Options) -> bool:
     """Whether `out` holds these very strips. Raises UserError if it holds something else."""
     out, note = options.out, options.note()
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if not out.exists() or (out.is_dir() and _is_empty(out)):
         return False
     advice = "Name another folder with --out, or remove this one."
     try:
@@ -188,6 +199,11 @@ def _is_made(options: Options) -> bool:
     if present != options.images or not (out / "train.csv").is_file():
         raise UserError(f"{out} has lost files since it was made.\n{advice}")
     return True
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether a folder holds nothing but what is being made in it, or was before a process died."""
+    return all(path.name.startswith(PARTIAL) for path in folder.iterdir())
 
 
 def _write(folder: Path, options: Options) -> None:

@@ -42,6 +42,7 @@ def assert_same_run(run: Path, reference: Path) -> None:
         for key in ("model", "average"):
             for tensor, value in ours.get(key, {}).items():
                 assert torch.equal(value, theirs[key][tensor]), (name, tensor)
+    assert (run / "best.pt").read_bytes() == (reference / "best.pt").read_bytes()
 
 
 @pytest.fixture(scope="module")
