@@ -19,6 +19,7 @@ from common import checkpoint
 from common.errors import UserError
 from common.labels import class_titles
 
+LOCK = ".lock"  # held by the process that trains in the directory
 # Columns of metrics.csv that commands need.
 METRICS = ("epoch", "train/loss", "val/loss", "val/dice_mean", "epoch_seconds")
 
@@ -171,7 +172,9 @@ def load(path: Path | str) -> Run:
         for name, part in PARTS.items():
             part.check(saved, name)
     except FileNotFoundError:
-        raise UserError(f"{path} is no run directory: it has no config.json.") from None
+        reserved = (path / LOCK).exists() and not (path / "last.pt").exists()
+        yet = " yet: its training is being prepared" if reserved else ""
+        raise UserError(f"{path} is no run directory{yet}: it has no config.json.") from None
     except (OSError, ValueError) as error:
         raise UserError(
             f"{file} is damaged: {error}\nBring it back from a copy of the run, or train anew."

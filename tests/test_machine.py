@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from common import machine
+from common.config import PROJECT
 
 MIB = 2**20
 
@@ -24,6 +25,15 @@ def test_cores_are_those_that_the_process_is_bound_to(monkeypatch):
     finally:
         os.sched_setaffinity(0, before)
     assert machine.cores() <= len(before)
+
+
+def test_nobody_counts_the_machine_s_cores():
+    """Also not a pool of threads that is not told how many it may have."""
+    folders = {path.parent for path in PROJECT.glob("*/__init__.py")} - {PROJECT / "tests"}
+    sources = {path: path.read_text() for folder in folders for path in folder.rglob("*.py")}
+    assert len(sources) > 60
+    counting = [p.name for p, s in sources.items() if "cpu_count" in s or "PoolExecutor()" in s]
+    assert counting == ["machine.py"]
 
 
 @pytest.mark.parametrize(

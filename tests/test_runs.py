@@ -30,8 +30,12 @@ def cut_table(path: Path, rows: int, value: str = "0") -> None:
     ("damage", "words"),
     [
         (lambda run: shutil.rmtree(run), "no run directory"),
-        (lambda run: (run / "config.json").unlink(), "no config.json"),
         (lambda run: (run / "config.json").write_text("{"), "damaged"),
+        (lambda run: (run / "config.json").unlink(), "is no run directory: it has no config.json"),
+        (
+            lambda run: [(run / name).unlink() for name in ("config.json", "last.pt")],
+            "no run directory yet: its training is being prepared",
+        ),
         (lambda run: (run / "config.json").write_text('{"variant": "x"}'), "damaged"),
         (lambda run: (run / "config.json").write_bytes(b"\xff{}"), "damaged"),
         (lambda run: (run / "metrics.csv").unlink(), "metrics.csv"),

@@ -19,11 +19,10 @@ from common import distributed, runs
 from common.config import PROJECT, TrainConfig
 from common.errors import UserError
 from common.locks import hold
-from common.runs import Run
+from common.runs import LOCK, Run
 from common.training import console
 
 RUNS = PROJECT / "runs"
-LOCK = ".lock"
 BEGUN = ("split.csv", ".split.csv.*", ".config.json.*")
 # A resumed run keeps its options but for these: where things lie, what computes, and how long.
 # Another number of epochs stretches the learning rate's schedule; the others leave the training

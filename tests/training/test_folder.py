@@ -10,6 +10,7 @@ import pytest
 
 from common.config import PROJECT, TrainConfig
 from common.errors import UserError
+from common.runs import LOCK
 from common.training import folder
 from common.training.folder import claimed
 from modified_unet.train import Config
@@ -42,7 +43,7 @@ def test_a_training_that_fails_before_it_begins_leaves_nothing(tmp_path, out):
 
 def test_a_folder_that_was_there_stays(tmp_path):
     with claimed(Config(out=tmp_path)):
-        assert holds(tmp_path) == [folder.LOCK]
+        assert holds(tmp_path) == [LOCK]
     assert holds(tmp_path) == []
 
 
@@ -53,7 +54,7 @@ def test_links_and_the_working_folder_are_filled(tmp_path, monkeypatch):
     for out, real in (("link", "there"), ("dangling", "later")):
         with claimed(Config(out=tmp_path / out)) as (_, place, _):
             (place / "config.json").write_text("{}")
-        assert holds(tmp_path / real) == [folder.LOCK, "config.json"]
+        assert holds(tmp_path / real) == [LOCK, "config.json"]
         assert (tmp_path / out).is_symlink()
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
@@ -105,10 +106,10 @@ def test_a_dead_process_s_reservation_is_taken_over(train, dataset, store_folder
     killed = subprocess.run([sys.executable, "-c", KILLED, at, *options], cwd=PROJECT)
     assert killed.returncode == -signal.SIGKILL
     assert not (out / "config.json").exists()
-    assert folder.LOCK in holds(out)
+    assert LOCK in holds(out)
     assert train("modified_unet", "--out", out, "--resume", "auto") == 0
     names = ["best.pt", "config.json", "last.pt", "metrics.csv", "samples", "split.csv"]
-    assert holds(out) == [folder.LOCK, *names]
+    assert holds(out) == [LOCK, *names]
 
 
 def test_auto_resumes_only_what_the_options_fit(train, tmp_path, monkeypatch, capsys):
