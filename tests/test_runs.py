@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common import runs, summary
+from common.comparison.results import _thresholds_curve
 from common.errors import UserError
+from common.thresholds import CURVE_FILE
 
 
 def test_a_run_says_what_it_is(trained_run: Path) -> None:
@@ -79,6 +82,15 @@ def test_summary_prints_runs_beside_baselines(trained_run: Path, capsys) -> None
 def test_summary_of_no_run_is_refused(capsys) -> None:
     assert summary.main([]) == 2
     assert "name at least one run directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "a,b\n1,2\n", "class,probability\n1,2,3\n", "\0"])
+def test_a_damaged_curve_of_thresholds_is_said(tmp_path: Path, trained_run: Path, content: str):
+    run = replace(runs.load(trained_run), path=tmp_path)
+    assert _thresholds_curve(run) == []
+    (tmp_path / CURVE_FILE).write_text(content)
+    with pytest.raises(UserError, match=rf"{CURVE_FILE} is damaged"):
+        _thresholds_curve(run)
 
 
 MISSING = object()

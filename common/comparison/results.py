@@ -20,6 +20,7 @@ from common.comparison.evaluate import Contestant
 from common.comparison.scorecard import empty, figures, size_bins, size_recall
 from common.comparison.tally import Tally
 from common.config import completed
+from common.errors import UserError
 from common.runs import Run
 from common.thresholds import CURVE_FILE
 
@@ -28,6 +29,7 @@ Replicates = dict[str, np.ndarray]
 Resample = Callable[[Statistic], Replicates]
 Measured = tuple[str, dict[str, float | None], Replicates]  # a name, its figures, its replicates
 NOTHING = "predicting nothing"
+CURVE = ["class", "probability", "dice_positive", "empty_accuracy", "taken"]
 CURVES = {"train_loss": "train/loss", "val_loss": "val/loss", "val_dice_mean": "val/dice_mean"}
 
 
@@ -256,7 +258,12 @@ def _thresholds_curve(run: Run) -> list[Json]:
     path = run.path / CURVE_FILE
     if not path.exists():
         return []
-    rows = pd.read_csv(path).astype(object)
+    try:
+        rows = pd.read_csv(path)[CURVE].astype(object)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} is damaged ({error}); delete it, or choose anew: --aim."
+        ) from error
     return rows.where(rows.notna(), None).to_dict("records")
 
 
