@@ -169,7 +169,7 @@ def fail():
 FAULTS = {"raises": fail, "dies": lambda: os._exit(1), "dawdles": lambda: time.sleep(4)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Faulty(runs.Run):
     """A run whose network can be built once; in the next process there is a fault."""
 
