@@ -95,7 +95,11 @@ def prepare(config: TrainConfig) -> Data:
                 split = splits.make_fold(some, config.folds, config.fold, config.store)
         names = sorted(split["image"])
         size = (config.height, config.width)
-        store = open_store(labels, names, size, config.store, fingerprint, config.workers)
+        # Groups say who trains, not what a store holds: other ones need no other store.
+        content = fingerprint
+        if labels.groups is not None:
+            content = labels_module.fingerprint(dataclasses.replace(labels, groups=None))
+        store = open_store(labels, names, size, config.store, content, config.workers)
     return Data(labels, fingerprint, split, store, config.share)
 
 

@@ -19,6 +19,7 @@ from common.losses import build_loss
 from common.training.step import MuonAdamW, optimise, update_ema
 from data import synthetic
 from data.synthetic import IMAGES
+from tests import tiny
 from unet_64x400.model import build_model
 from unet_64x400.train import Config
 
@@ -261,6 +262,19 @@ def test_a_step_never_waits_for_the_gpu(config: Config) -> None:
         step()
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_another_groups_csv_needs_no_other_store(config: Config, tmp_path: Path) -> None:
+    root = tiny.make_data(tmp_path / "set")
+    own = replace(config, data=root, store=tmp_path / "store", width=64)
+    before = prepare(own)
+    first, second = before.store.names[:2]
+    for group in ("coil 1", "coil 2"):
+        (root / "groups.csv").write_text(f"image,group\n{first},{group}\n{second},coil 1\n")
+        again = prepare(own)
+        assert again.fingerprint != before.fingerprint
+        assert again.store.names == before.store.names
+    assert len(list((tmp_path / "store").glob("32x64-*/"))) == 1
 
 
 def test_a_user_s_split_is_checked_for_near_duplicates(
