@@ -77,7 +77,7 @@ def test_every_problem_is_named(root: Path, capsys) -> None:
     said = capsys.readouterr().out
     problems = [line for line in said.splitlines() if line.startswith("problem: ")]
     for pattern in (
-        r"line 3 \(0\.png, class 1\): a duplicate of line 2",
+        r"line 3 \(0\.png, class 1\): a duplicate, or masks that overlap: with line 2",
         r"line 4 \(1\.png, class 3\): malformed",
         r"line 5 \(9\.png, class 1\): there is no such image",
         r"line 6 \(1\.png, class zero\): ClassId",
