@@ -33,13 +33,14 @@ from common.tables import matcher, read_rows
 
 PARTS = ("train", "val", "test")
 COLUMNS = ["image", "split", "group"]
+FRACTIONS = (0.70, 0.15, 0.15)  # of the images, for each part
 VERSION = 2  # of the near-duplicate rule; part of the name of what is kept of its work
 
 
 def make_split(
     labels: Labels,
     seed: int = 0,
-    fractions: Sequence[float] = (0.70, 0.15, 0.15),
+    fractions: Sequence[float] = FRACTIONS,
     cache: Path | None = None,
 ) -> pd.DataFrame:
     """Table `image,split,group`, sorted by image; a group is named by its first image.
@@ -48,7 +49,7 @@ def make_split(
     fractions: of train, val and test. cache: folder that keeps the near-duplicates of a data set.
     Raises UserError with fewer than three groups, and for images that cannot be read.
     """
-    table = _dealt(labels, seed, fractions, cache)
+    table = deal(labels, near_duplicate_pairs(labels, cache), fractions, seed)
     return table.assign(split=[PARTS[k] for k in table["split"]])
 
 
@@ -58,16 +59,20 @@ def make_fold(labels: Labels, folds: int, fold: int, cache: Path | None = None) 
     The part behind it, in a circle, validates, and the others train. So over all folds every image
     is tested once. Raises UserError with fewer groups than folds, else as `make_split`.
     """
-    table = _dealt(labels, 0, [1 / folds] * folds, cache)
+    table = deal(labels, near_duplicate_pairs(labels, cache), [1 / folds] * folds)
     part = {fold: "test", (fold + 1) % folds: "val"}
     return table.assign(split=[part.get(k, "train") for k in table["split"]])
 
 
-def _dealt(
-    labels: Labels, seed: int, fractions: Sequence[float], cache: Path | None
+def deal(
+    labels: Labels, pairs: np.ndarray, fractions: Sequence[float], seed: int = 0
 ) -> pd.DataFrame:
-    """Table `image,split,group` in which the split is the number of one of the fractions."""
-    group = group_images(labels, near_duplicate_pairs(labels, cache))
+    """Table `image,split,group` in which the split is the number of one of the fractions.
+
+    pairs: near-duplicates, (M, 2) positions in `labels.images`. Raises UserError with fewer groups
+    than fractions.
+    """
+    group = group_images(labels, pairs)
     names = sorted(set(group))
     if len(names) < len(fractions):
         raise UserError(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from common.dataset.neighbours import near, signs
+from common.dataset.neighbours import NEAREST, near, signs
 
 
 def random_hashes(count: int, seed: int = 0) -> np.ndarray:
@@ -43,6 +43,21 @@ def test_a_crowd_of_equal_hashes_hangs_together_at_little_cost() -> None:
         assert i in reached
         reached.add(j)
     assert len(reached) == 500
+
+
+def test_a_hash_keeps_its_nearest_and_all_that_are_close() -> None:
+    """300 around one centre, each of them apart from it by a quarter of the bits, and a pair."""
+    random = np.random.default_rng(3)
+    centre = random_hashes(1)
+    crowd = centre ^ (random.random((300, 256)) < 0.12)  # any two share 0.79 of their bits
+    pair = random_hashes(2, seed=4)
+    pair[1] = pair[0] ^ (np.arange(256) < 60)
+    close = crowd[:10] ^ (np.arange(256) < 20)
+    found = near(np.concatenate([crowd, pair, close]), 0.7)
+    assert len(found) < (NEAREST + 1) * 312  # of 48,516 pairs
+    listed = set(map(tuple, found.tolist()))
+    assert (300, 301) in listed
+    assert {(i, 302 + i) for i in range(10)} <= listed
 
 
 @pytest.mark.parametrize("count", [0, 1])
