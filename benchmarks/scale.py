@@ -32,7 +32,7 @@ from common import labels as labels_module
 from common.cli import run
 from common.comparison import scorecard
 from common.comparison.bootstrap import replicate
-from common.comparison.tally import Tally, concatenate, tally_image, truth_of
+from common.comparison.tally import Tally, concatenate, sums_of, take, tally_image, truth_of
 from common.comparison.timing import machine
 from common.dataset import near_duplicates, splits
 from common.dataset.near_duplicates import STRIP, turned
@@ -122,15 +122,15 @@ def split(count: int) -> Callable[[], dict]:
 def tallies(count: int) -> Tally:
     """Those of a few predictions, over and over."""
     few = [_count(*synthetic.strip(0, i, SHAPE)) for i in range(16)]
-    rows = np.resize(np.arange(len(few)), count)
-    return Tally(**{name: array[rows] for name, array in vars(concatenate(few)).items()})
+    return take(concatenate(few), np.resize(np.arange(len(few)), count))
 
 
 def _count(image: np.ndarray, label_map: np.ndarray) -> Tally:
     """The tally of an invented prediction: the truth moved by some pixels."""
     moved = np.roll(label_map, 5, axis=1)
     probabilities = np.stack([np.where(moved == k, 0.9, 0.025) for k in range(5)])
-    return tally_image(truth_of(label_map, 5), probabilities.astype(np.float32), moved, moved)
+    sums = sums_of(probabilities.astype(np.float32), label_map)
+    return tally_image(truth_of(label_map, 5), sums, moved, moved)
 
 
 def bootstrap(count: int) -> Callable[[], dict]:
