@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import TypeVar
 
 import tyro
@@ -16,6 +18,7 @@ import tyro
 from common.errors import Interrupted, UserError
 
 Config = TypeVar("Config")
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)  # writing to a file names none
 
 # Positional arguments go by their names; what may be left out is not offered as "None".
 HELP_STYLE = (tyro.conf.PositionalMetavarFromFieldName, tyro.conf.DisallowNone)
@@ -37,12 +40,15 @@ def run(
     takes seconds to load, which neither --help nor a mistyped option should wait for.
 
     Returns the exit code: what `function` returned where that is an int, else 0; 2 for unknown
-    options, impossible values and every UserError, printed to stderr without a traceback; 128 +
-    signal number after a signal. `--help` prints the options and returns 0.
+    options, impossible values, every UserError and every OSError that names a file, printed to
+    stderr without a traceback; 128 + signal number after a signal. `--help` prints the options and
+    returns 0.
     """
+    _open_streams()
     try:
         config = parse(config_type, argv)
         result = None if config is None else _called(function)(config)
+        sys.stdout.flush()  # here, where a full disk can still be said
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -59,9 +65,43 @@ def run(
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 141
+    except OSError as error:  # what reads or writes says more of most; this is the net below
+        if error.filename is None and error.errno not in DISK:
+            raise
+        _drop_output()
+        place = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        print(f"error: {place}{error.strerror}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:  # of Path.resolve, before Python 3.13
+        if not str(error).startswith("Symlink loop"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     return result if isinstance(result, int) else 0
+
+
+def _open_streams() -> None:
+    """Makes stdout and stderr streams that can be printed to, whatever they were given as.
+
+    A stream that was closed would give its number to the next file, and get lost lines written
+    into it. One in latin-1 cannot show every letter, nor any one a file name that is no Unicode.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (the process's own)
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _drop_output() -> None:
+    """Leaves Python nothing to complain of where it empties stdout at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _called(function: Callable[[Config], object] | str) -> Callable[[Config], object]:

@@ -34,6 +34,18 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
+def check_compiler(device: torch.device) -> None:
+    """Raises UserError where torch.compile does not work, by compiling next to nothing."""
+    try:
+        torch.compile(lambda x: x + 1)(torch.zeros(8, device=device))
+    except RuntimeError as error:
+        cause = next((line for line in str(error).splitlines() if line.strip()), type(error))
+        raise UserError(
+            f"--compile: torch.compile does not work on this machine: {cause}\n"
+            "Install a C++ compiler (for a GPU also Triton), or leave --compile out."
+        ) from error
+
+
 def pick_precision(asked: str | None, device: torch.device) -> str:
     """What `--precision` asks for, with a warning where that is slow; by default bf16 on a GPU.
 

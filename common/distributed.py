@@ -31,13 +31,20 @@ def launcher() -> str:
 def process_group(device: torch.device) -> Iterator[None]:
     """Joins the processes that torchrun started (NCCL on GPUs, else gloo); alone, does nothing.
 
-    Raises UserError where another process dies.
+    Raises UserError where another process dies, and where the variables that torchrun sets are not
+    whole.
     """
     if not launched():
         yield
         return
     with lost_peer_said("start all of them again"):
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        except ValueError as error:
+            raise UserError(
+                f"RANK and WORLD_SIZE are set, so this should be one process of many: {error}\n"
+                "Start it with torchrun, or unset them to train in one process."
+            ) from error
         try:
             yield
         finally:

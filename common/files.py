@@ -55,9 +55,13 @@ def publishing(path: Path, mode: str = "wb", **options: Any) -> Iterator[IO]:
 
 
 def publish(path: Path, content: bytes | str) -> None:
-    """Writes `content` to `path` in one step, as `publishing` does."""
+    """Writes `content` to `path` in one step, as `publishing` does.
+
+    What of a text is no Unicode, as some file names are not, is written as \\udce4.
+    """
     with publishing(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        is_text = isinstance(content, str)
+        file.write(content.encode(errors="backslashreplace") if is_text else content)
 
 
 def publish_json(path: Path, value: Any) -> None:

@@ -187,3 +187,69 @@ def test_a_command_names_the_extra_that_it_lacks():
     )
     assert done.returncode == 2
     assert done.stderr.endswith("onnx: pip install 'steel-defect-segmentation[export]'\n")
+
+
+def test_a_file_that_refuses_is_named_and_other_errors_of_the_system_are_not_hidden(
+    tmp_path: Path, capsys
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for work in (
+        lambda _: (tmp_path / "none" / "x").read_text(),
+        lambda _: loop.stat(),
+        lambda _: loop.resolve(strict=True),
+    ):
+        assert run(work, Options, ["here"]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: ")
+        assert str(tmp_path) in said
+
+    def bug(_: Options) -> None:
+        raise OSError(9, "Bad file descriptor")
+
+    with pytest.raises(OSError, match="Bad file"):
+        run(bug, Options, ["here"])
+
+
+def command(code: str, **options) -> subprocess.CompletedProcess:
+    program = (
+        "import sys; from tests.test_cli import Options; from common.cli import run;"
+        f"sys.exit(run(lambda _: {code}, Options, ['here']))"
+    )
+    return subprocess.run([sys.executable, "-c", program], cwd=ROOT, timeout=60, **options)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("text", ["'x'", "'x' * 99999"])
+def test_a_full_disk_behind_stdout_is_said(text: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = command(f"print({text})", stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: No space left on device\n"
+
+
+def test_letters_that_stdout_lacks_are_shown_in_ascii(monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    done = command(r"print('\xe4 \u2026 \udce4')", stdout=subprocess.PIPE)
+    assert done.returncode == 0
+    assert done.stdout == b"\xe4 \\u2026 \\udce4\n"
+
+
+@pytest.mark.parametrize("closed", ["1", "2", "1,2"])
+def test_closed_streams_are_no_harm(closed: str, tmp_path: Path) -> None:
+    """A file that is opened then must not get what is printed."""
+    out = tmp_path / "out"
+    close = "".join(f"os.close({number});" for number in closed.split(","))
+    start = (
+        f"import os, sys; {close} os.execv(sys.executable, [sys.executable, '-c', '''import sys;"
+        "from tests.test_cli import Options; from common.cli import run\n"
+        "def work(_):\n"
+        "    from common.progress import tqdm\n"
+        f"    with open({str(out)!r}, 'w') as file:\n"
+        "        print('lost'); print('lost', file=sys.stderr); tqdm.write('lost')\n"
+        "        file.write('kept')\n"
+        "sys.exit(run(work, Options, ['here']))'''])"
+    )
+    done = subprocess.run([sys.executable, "-c", start], cwd=ROOT, timeout=60, capture_output=True)
+    assert done.returncode == 0
+    assert out.read_text() == "kept"

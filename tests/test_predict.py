@@ -207,6 +207,26 @@ def test_bad_images_are_named_and_left_out_and_the_others_finished(run, photos, 
     assert set(rows["ImageId"]) == {"a.jpg", "b.png", "d.png", "e.jpg"}
 
 
+@pytest.mark.parametrize("name", ["Bl\udce4ch.jpg", "two\nlines.jpg"])
+def test_a_name_that_no_table_can_hold_is_left_out(run, photos, tmp_path, capsys, name):
+    (photos / "c.jpg").rename(photos / name)
+    code, maps = call(run, photos, out=tmp_path / "new" / "out.csv")
+    assert code == 1
+    assert sorted(maps) == list("abde")
+    assert f"left out: {name!a}: no table can hold this name" in capsys.readouterr().err
+    rows = pd.read_csv(tmp_path / "new" / "out.csv")
+    assert set(rows["ImageId"]) == {"a.jpg", "b.png", "d.png", "e.jpg"}
+
+
+def test_a_folder_whose_name_is_no_unicode_is_written_to(run, photos, tmp_path, capsys):
+    out = tmp_path / "Bl\udce4ch"
+    folders = ["--overlays", str(out / "overlays"), "--masks", str(out / "masks")]
+    assert predict.main([str(run), str(photos), "--out", str(out / "out.csv"), *folders]) == 0
+    assert (out / "out.csv").exists()
+    assert len(list((out / "masks").iterdir())) == len(list((out / "overlays").iterdir())) == 5
+    assert "out.csv" in capsys.readouterr().out
+
+
 def test_the_report_counts_images_components_and_pixels(run, photos, tmp_path, capsys):
     THRESHOLDS.save(run)
     argv = [str(run), str(photos), "--out", str(tmp_path / "o.csv"), "--device", "cpu", "--report"]

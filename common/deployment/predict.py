@@ -30,6 +30,7 @@ from common.labels import read_image, tables_beside
 from common.machine import cores
 from common.progress import tqdm
 from common.resize import resize_image
+from common.tables import can_stand
 from common.thresholds import Thresholds, keep
 
 if TYPE_CHECKING:
@@ -115,6 +116,8 @@ def _check_folders(config: Config, paths: Sequence[Path]) -> None:
 
 
 def _read(path: Path, size: tuple[int, int]) -> Named | UserError:
+    if not can_stand(path.name):
+        return UserError(f"{path.name!a}: no table can hold this name; rename it.")
     try:
         image = read_image(path)
     except UserError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from importlib import import_module
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from torch.nn.parallel import DistributedDataParallel
 from common import distributed, runs
 from common.config import TrainConfig
 from common.dataset.prepare import Data
-from common.devices import memory_format, training_precision
+from common.devices import check_compiler, memory_format, training_precision
+from common.errors import UserError
 from common.losses import build_loss, class_weights
 from common.machine import versions
 from common.metrics import baselines
@@ -31,6 +33,9 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
     # Processes on unlike machines must agree.
     config.precision, why = distributed.from_main(training_precision(config.precision, device))
     console.say(f"precision {config.precision}, {why}")
+    _refuse_single_values(config)
+    if config.compile:
+        check_compiler(device)
     train, val, _ = import_module(f"{config.variant}.dataloader").build_dataloaders(config)
     data = train.data
     if resumed:
@@ -78,6 +83,30 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
     )  # fmt: skip
     console.opening(training, resumed)
     return training
+
+
+def _refuse_single_values(config: TrainConfig) -> None:
+    """Raises UserError where a batch norm would get one value a channel, which has no variance.
+
+    Tried before any data is read, on PyTorch's meta device, which computes shapes alone.
+    """
+    whole = (config.height, config.width)
+    size = config.crop_size or whole
+    sharing = 1 if config.sync_bn else distributed.world_size()
+    images = max(1, config.batch_size // sharing) * round(math.prod(whole) / math.prod(size))
+    with torch.device("meta"):
+        arguments = {"base_channels": config.base_channels, "num_classes": 2}
+        model = runs.new_model(config.variant, arguments).train()
+        try:
+            model(torch.empty(images, 1, *size))
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise UserError(
+                f"a batch of {images} x {size[0]}x{size[1]} leaves batch normalisation one value a "
+                "channel, from which nothing can be learned.\nTake a higher --batch-size"
+                f"{', --sync-bn' if sharing > 1 else ''} or larger images."
+            ) from error
 
 
 def _baselines(data: Data) -> dict[str, float]:

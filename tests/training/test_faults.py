@@ -226,3 +226,43 @@ def test_the_data_may_vanish_once_training_has_begun(
     out = tmp_path / "run"
     assert train("unet_64x400", "--data", root, "--out", out, "--store", store) == 0
     assert len(pd.read_csv(out / "metrics.csv")) == 1
+
+
+def test_a_batch_norm_over_one_value_is_refused_before_the_data_is_read(
+    train, tmp_path: Path, capsys
+) -> None:
+    tiny = ("--out", tmp_path / "run", "--height", 16, "--width", 16, "--batch-size", 1)
+    assert train("modified_unet", *tiny, "--data", tmp_path / "none") == 2
+    said = capsys.readouterr().err
+    assert "a batch of 1 x 16x16 leaves batch normalisation one value a channel" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_compiling_without_a_compiler_is_refused_early(
+    train, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    def no_compiler(*_: object) -> None:
+        raise RuntimeError("\nNo working C++ compiler found in torch._inductor.config.cpp.cxx")
+
+    monkeypatch.setattr(torch, "compile", lambda _: no_compiler)
+    out = tmp_path / "run"
+    assert train("modified_unet", "--out", out, "--compile", "--data", tmp_path / "none") == 2
+    said = capsys.readouterr().err
+    assert "--compile: torch.compile does not work on this machine: No working C++" in said
+    assert not out.exists()
+
+
+def test_half_a_launch_is_said(train, tmp_path: Path, monkeypatch, capsys) -> None:
+    """As a cluster's manager leaves its variables to every command."""
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    assert train("modified_unet", "--out", tmp_path / "run") == 2
+    said = capsys.readouterr().err
+    assert "MASTER_ADDR" in said
+    assert "Start it with torchrun, or unset them" in said
+
+
+def test_a_seed_beyond_64_bits_is_refused(train, tmp_path: Path, capsys) -> None:
+    assert train("modified_unet", "--out", tmp_path / "run", "--seed", 2**64) == 2
+    assert "--seed must be below 2**63" in capsys.readouterr().err
