@@ -3,6 +3,7 @@
     python -m common.compare runs/A runs/B runs/C --out report
     python -m common.compare runs/* --device cuda --batch-size 32
     python -m common.compare runs/* --aim alarms --alarms-per-100 2
+    python -m common.compare runs/A rival=rival.csv
 
 Every run is scored at the images' own size on the test images that all runs share. Runs that
 differ only in their seed count as one variant, and so do the folds of one recipe: every image is
@@ -10,7 +11,8 @@ scored by the network that has not seen it. A run's decision is the one in its d
 there is none, or --aim asks for it, it is chosen on the run's val part and kept there: for Dice and
 clean images alike, every class as much as any other (balanced, also where --aim is not given), for
 Kaggle Dice, or for few false alarms. What was evaluated stays in the --out folder: a comparison
-that was cut off, or is repeated with one run more, computes what is missing.
+that was cut off, or is repeated with one run more, computes what is missing. Predictions that
+others made are one decision: what takes probabilities or the network is unknown of them.
 """
 
 from __future__ import annotations
@@ -31,8 +33,9 @@ import tyro
 
 from common import labels as labels_module
 from common.cli import run
-from common.comparison import plots, report, results, timing
+from common.comparison import plots, report, results, rivals, timing
 from common.comparison.bootstrap import draw_trainings, replicate
+from common.comparison.contestants import Contestant, Network, Rival
 from common.comparison.entrants import (
     check_data,
     load_runs,
@@ -41,7 +44,7 @@ from common.comparison.entrants import (
     test_part,
     variants,
 )  # fmt: skip
-from common.comparison.evaluate import Contestant, evaluate, pooled
+from common.comparison.evaluate import evaluate, pooled
 from common.comparison.glossary import describe
 from common.comparison.page.page import GalleryItem, write_page
 from common.comparison.results import Json, Scored, Training
@@ -64,7 +67,7 @@ class Config:
     """Compare runs on the test images they share."""
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
-    """Run directories."""
+    """Run directories; and NAME=FILE for predictions that others made, as a Kaggle table."""
     out: Path = Path("report")
     """Folder for tables, plots, predicted label maps and index.html."""
     data: Path | None = None
@@ -120,7 +123,8 @@ def compare(config: Config, command: str) -> Json:
 
 
 def _compare(config: Config, command: str) -> Json:
-    entered = load_runs(config.runs)
+    paths, tables = rivals.apart(config.runs)
+    entered = load_runs(paths)
     labels = labels_module.load(config.data or Path(entered[0].data["root"]))
     fingerprint = labels_module.fingerprint(labels)
     check_data(entered, labels, fingerprint)
@@ -129,14 +133,27 @@ def _compare(config: Config, command: str) -> Json:
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
 
-    contestants = _contestants(asked, labels, config, device, precision)
+    by_variant = variants([run_record for run_record, _ in asked])
+    notes = missing_folds(entered)
+    masks = {}
+    for name, path in tables.items():
+        if name in by_variant:
+            raise UserError(f"{name} is what a variant is called. Give {path} another name.")
+        masks[name], said = rivals.read(name, path, labels, names)
+        notes += said
+
+    contestants = _networks(asked, labels, config, device, precision)
+    for name, path in tables.items():
+        by_variant[name] = [[len(contestants)]]
+        folder = _folder(config, name, contestants)
+        contestants.append(Rival(predictions=folder, path=path, masks=masks[name]))
     state = config.out / ".evaluation"
     tallies = evaluate(
         contestants, labels, names, [fingerprint, precision], state, config.batch_size
     )
     scored = [
         Scored(name, [_training(names, contestants, tallies, rows) for rows in trainings])
-        for name, trainings in variants([run_record for run_record, _ in asked]).items()
+        for name, trainings in by_variant.items()
     ]
     resample = partial(
         replicate, groups=test["group"].tolist(), resamples=config.resamples, seed=config.seed
@@ -147,13 +164,13 @@ def _compare(config: Config, command: str) -> Json:
         entry, drawn = results.variant(one, resample, shares)
         entries.append(entry)
         replicates.append(drawn)
-    segmenters = [one.first.segmenter for one in scored]
+    trained = [one.networks[0] for one in scored if one.networks]  # a network a variant, the first
     shapes = [
-        [tuple(weight.shape) for weight in segmenter.network.state_dict().values()]
-        for segmenter in segmenters
+        [tuple(weight.shape) for weight in one.segmenter.network.state_dict().values()]
+        for one in trained
     ]
-    named = networks([segmenter.run for segmenter in segmenters], shapes)
-    for entry, name in zip(entries, named, strict=True):
+    named = networks([one.segmenter.run for one in trained], shapes)
+    for entry, name in zip(entries[: len(trained)], named, strict=True):
         entry["network"] = name
     whole_tally = scored[0].tallies[0]
     nothing = results.baseline(whole_tally, resample)
@@ -161,15 +178,15 @@ def _compare(config: Config, command: str) -> Json:
     common_size = whole_tally.size == (sizes[0]["height"], sizes[0]["width"])
     timed = np.flatnonzero(common_size.all(axis=1))[:TIMED_IMAGES]
     costs = timing.costs(
-        [(one.first.segmenter, one.first.thresholds) for one in scored],
+        [(one.segmenter, one.thresholds) for one in trained],
         [read_image(labels.path(names[row])) for row in timed],
         precision,
         config.repeats,
-    )
+    ) + [timing.UNKNOWN] * len(tables)
     whole = {
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command,
-        "notes": missing_folds(entered),
+        "notes": notes,
         "data": {
             "root": str(labels.root),
             "fingerprint": fingerprint,
@@ -195,7 +212,7 @@ def _compare(config: Config, command: str) -> Json:
     return whole
 
 
-def _contestants(
+def _networks(
     asked: Sequence[tuple[Run, frozenset[str]]],
     labels: Labels,
     config: Config,
@@ -203,18 +220,25 @@ def _contestants(
     precision: str,
 ) -> list[Contestant]:
     """Every run with its network on the device, its decision and a folder for its label maps."""
-    result = []
-    folders: set[str] = set()
+    result: list[Contestant] = []
     for run_record, images in asked:
         segmenter = Segmenter(run_record, device, precision)
         thresholds = ensure_thresholds(
             segmenter, labels, config.aim, config.alarms_per_100, config.batch_size
         )
-        folder = _free(run_record.name, folders)
-        folders.add(folder)
-        path = config.out / "predictions" / folder
-        result.append(Contestant(segmenter, thresholds, path, images))
+        folder = _folder(config, run_record.name, result)
+        result.append(
+            Network(predictions=folder, images=images, segmenter=segmenter, thresholds=thresholds)
+        )
     return result
+
+
+def _folder(config: Config, name: str, others: Sequence[Contestant]) -> Path:
+    """Where label maps go: by the name, with the first number behind it that is none of others'."""
+    taken = {other.predictions.name for other in others}
+    numbered = (f"{name}-{number}" for number in count(2))
+    free = next(candidate for candidate in chain([name], numbered) if candidate not in taken)
+    return config.out / "predictions" / free
 
 
 def _training(
@@ -227,12 +251,6 @@ def _training(
     own = [[name for name in names if contestants[i].tests(name)] for i in rows]
     tally = pooled(names, zip(own, [tallies[i] for i in rows], strict=True))
     return Training([contestants[i] for i in rows], tally)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    """The name, with the first number behind it that makes it none of `taken`."""
-    numbered = (f"{name}-{number}" for number in count(2))
-    return next(candidate for candidate in chain([name], numbered) if candidate not in taken)
 
 
 def _write(whole: Json, shown: list[GalleryItem], config: Config, options: Json) -> None:

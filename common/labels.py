@@ -31,6 +31,7 @@ OLD_COLUMNS = ["ImageId_ClassId", "EncodedPixels"]
 TABLES = ("train.csv", "groups.csv", "classes.csv")
 DEFAULT_CLASSES = 4
 NOTHING = {"", "-1", "1 0", "nan", "none", "null", "na", "n/a", "<na>"}  # masks of no defect
+MOST_CLASSES = 255  # a label map is of bytes
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def inspect(root: Path) -> tuple[Labels, list[str]]:
     """
     image_dir = root / "train_images"
     images = _image_names(root, image_dir)
-    rles, largest, problems = _masks(root / "train.csv", images)
+    rles, rows, problems = read_masks(root / "train.csv", images)
+    largest = max((k for _, k in rows), default=0)
     groups, group_problems = _groups(root / "groups.csv", images)
     names, name_problems = _class_names(root / "classes.csv")
     num_classes = max(largest, *names, 0) or DEFAULT_CLASSES
@@ -231,24 +233,35 @@ def _image_names(root: Path, image_dir: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _masks(path: Path, images: Iterable[str]) -> tuple[dict[str, dict[int, str]], int, list[str]]:
-    """Masks (image -> class -> text), the largest class or 0, and what is wrong, row by row."""
+def read_masks(
+    path: Path, images: Iterable[str], num_classes: int = MOST_CLASSES
+) -> tuple[dict[str, dict[int, str]], dict[tuple[str, int], int], list[str]]:
+    """A table of masks in either format: the masks, where they stand, and what is wrong.
+
+    The masks are image -> class -> run-length encoding, without empty ones; where they stand is
+    (image, class) -> first line in the file, empty ones included, and class 0 for a clean image's
+    row. images: what may be named. Whether masks fit their images is not looked at. Raises
+    LabelError where it is no such table.
+    """
     rows, unread = read_rows(path, COLUMNS, OLD_COLUMNS)
     find, near = matcher(images), near_miss(images)
     parts: dict[str, dict[int, list[tuple[int, str]]]] = {}  # a class may have rows for its parts
     problems = []
-    largest = 0
+    first: dict[tuple[str, int], int] = {}
     for line, fields in rows:
         name, class_id, text = fields if len(fields) == 3 else (*_split_id(fields[0]), fields[1])
         text = "" if text.strip().lower() in NOTHING else text
         where = f"{path}, line {line} ({name}, class {class_id})"
         if (image := find(name)) is None:
             problems.append((where, f"there is no such image in train_images/{near(name)}"))
-        elif (defect_class := _class_number(class_id)) is None:
-            if text or class_id.strip().lower() not in NOTHING:  # else a clean image's row
-                problems.append((where, "ClassId must be a whole number from 1 to 255"))
+        elif (defect_class := _class_number(class_id, num_classes)) is None:
+            if text or class_id.strip().lower() not in NOTHING:
+                wanted = f"ClassId must be a whole number from 1 to {num_classes}"
+                problems.append((where, wanted))
+            else:
+                first.setdefault((image, 0), line)
         else:
-            largest = max(largest, defect_class)
+            first.setdefault((image, defect_class), line)
             try:
                 starts, _ = rle.runs(text)
             except rle.RLEError as error:
@@ -271,7 +284,7 @@ def _masks(path: Path, images: Iterable[str]) -> tuple[dict[str, dict[int, str]]
                     problems.append(
                         (where, f"a duplicate, or masks that overlap: with line {also}: {error}")
                     )
-    return masks, largest, unread + list(summed_up(problems))
+    return masks, first, unread + list(summed_up(problems))
 
 
 def _split_id(text: str) -> tuple[str, str]:
@@ -279,9 +292,9 @@ def _split_id(text: str) -> tuple[str, str]:
     return image, class_id
 
 
-def _class_number(text: str) -> int | None:
+def _class_number(text: str, largest: int = MOST_CLASSES) -> int | None:
     found = re.fullmatch(r"\s*([0-9]{1,3})(\.0+)?\s*", text)  # pandas writes 1.0 beside gaps
-    return int(found[1]) if found and 1 <= int(found[1]) <= 255 else None
+    return int(found[1]) if found and 1 <= int(found[1]) <= largest else None
 
 
 def _groups(path: Path, images: Iterable[str]) -> tuple[dict[str, str] | None, list[str]]:

@@ -1,8 +1,10 @@
 """A short table of finished runs, from their run directories alone.
 
     python -m common.summary runs/A runs/B
+    python -m common.summary --images runs/A --part test
 
 Figures are of the val part; `common.compare` scores runs on images that none of them has seen.
+--images prints the names of a run's images, for whoever predicts or trains elsewhere.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pandas as pd
 import tyro
@@ -18,7 +20,10 @@ import tyro
 from common import runs
 from common.cli import run
 from common.config import completed
+from common.dataset.splits import COLUMNS
+from common.errors import UserError
 from common.metrics import merit
+from common.tables import read_rows
 
 
 @dataclass
@@ -27,10 +32,17 @@ class Config:
 
     runs: Annotated[tuple[Path, ...], tyro.conf.Positional]
     """Run directories."""
+    images: Path | None = None
+    """A run directory: print the names of its images in place of the table, one a line."""
+    part: Literal["train", "val", "test"] = "test"
+    """With --images: which of them."""
 
     def __post_init__(self) -> None:
-        if not self.runs:
-            raise ValueError("name at least one run directory: python -m common.summary runs/A")
+        if bool(self.runs) == bool(self.images):
+            raise ValueError(
+                "name at least one run directory, python -m common.summary runs/A, or one with "
+                "--images"
+            )
 
 
 def table(paths: tuple[Path, ...]) -> pd.DataFrame:
@@ -65,10 +77,21 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
     return found if found["fold"].any() else found.drop(columns="fold")
 
 
+def images_of(path: Path, part: str) -> list[str]:
+    """Names of the images in a part of the run's split. Raises UserError for a damaged one."""
+    rows, problems = read_rows(runs.load(path).path / "split.csv", COLUMNS)
+    if problems:
+        raise UserError(problems[0])
+    return [image for _, (image, its, _) in rows if its == part]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Prints the table; returns the exit code."""
 
     def show(config: Config) -> None:
+        if config.images:
+            print(*images_of(config.images, config.part), sep="\n")
+            return
         print(table(config.runs).to_string(index=False, float_format="{:.3f}".format))
         print("empty, one class: positive Dice of predicting nothing, and one class everywhere")
 

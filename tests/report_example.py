@@ -117,6 +117,7 @@ def _variant(
         "network": "unet_128x800 and unet_64x400" if parameters > 10**7 else variant,
         "height": height, "width": width,
         "runs": [f"runs/{variant}-{seed}" for seed in range(2)], "seeds": 2, "folds": None,
+        "predictions": None,
         "versions": [{"python": "3.11.7", "torch": "2.14.0", "cuda": None}] * 2,
         "epochs": [{"done": 30, "planned": 30}] * 2,
         "parameters": parameters, "conv_layers": convs, "gflop": gflop,

@@ -13,22 +13,19 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from itertools import chain, groupby
-from operator import add
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
+from common.comparison.contestants import Contestant
 from common.comparison.tally import (
     Tally,
     Truth,
     concatenate,
-    sums_of,
     take,
     tally_image,
     truth_of,
@@ -37,38 +34,12 @@ from common.dataset.images import any_large
 from common.dataset.stream import ahead, batches
 from common.errors import UserError
 from common.files import publish
-from common.inference import BAND, Segmenter, at_size, upsampled_bands
 from common.labels import Labels, read_image
 from common.machine import cores
 from common.progress import tqdm
-from common.thresholds import Thresholds, decide, drawn_probability, keep
 
 VERSION = 3
 CHUNK = 32  # images whose tallies are published together
-
-# Rows of an image, their probabilities (C, rows, W), their label maps without and with thresholds.
-Decided = tuple[slice, np.ndarray, np.ndarray, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A run ready to be scored. predictions: folder of its label maps.
-
-    images: those that it is asked about; None for all.
-    """
-
-    segmenter: Segmenter
-    thresholds: Thresholds
-    predictions: Path
-    images: frozenset[str] | None = None
-
-    def tests(self, image: str) -> bool:
-        """Whether it is asked about the image."""
-        return self.images is None or image in self.images
-
-    def prediction_path(self, image: str) -> Path:
-        """Where the label map of an image lies, decided with its thresholds."""
-        return self.predictions / f"{image}.png"
 
 
 def evaluate(
@@ -85,7 +56,7 @@ def evaluate(
     state: folder for the chunks. Raises UserError for an image that cannot be read, OSError for a
     disk that refuses.
     """
-    identities = [[*context, *_identity(contestant)] for contestant in contestants]
+    identities = [[*context, VERSION, *contestant.identity()] for contestant in contestants]
     tallies: list[list[Tally]] = [[] for _ in contestants]
     evaluated: list[list[str]] = [[] for _ in contestants]
     state.mkdir(parents=True, exist_ok=True)
@@ -171,47 +142,22 @@ def _evaluate_chunk(
         names, images = zip(*batch, strict=True)
         truths = list(pool.map(truth, names, images))
         for file, contestant in missing.items():
-            decisions = _decisions(contestant, images)
-            parts[file] += pool.map(partial(_tally, contestant), names, truths, decisions)
+            seen = contestant.look(names, images)
+            parts[file] += pool.map(partial(_tally, contestant), names, truths, seen)
     whole = {file: concatenate(tallies) for file, tallies in parts.items()}
     for file, tally in whole.items():
         tally.save(file)
     return whole
 
 
-def _decisions(contestant: Contestant, images: Sequence[np.ndarray]) -> Iterator[Iterable[Decided]]:
-    """For each image of a batch what was decided of it: at once, or a large one by bands."""
-    segmenter, thresholds = contestant.segmenter, contestant.thresholds
-    logits, size = segmenter.logits(segmenter.preprocess(images)), images[0].shape
-    if images[0].size > BAND:
-        for own in logits.split(1):
-            bands = upsampled_bands(own, size)
-            yield (_decided(band.softmax(1), thresholds, rows)[0] for rows, band in bands)
-    else:
-        for one in _decided(at_size(logits, size), thresholds, slice(None)):
-            yield [one]
-
-
-def _decided(probabilities: torch.Tensor, thresholds: Thresholds, rows: slice) -> list[Decided]:
-    """The decision of probabilities (N, C, H, W), which are those rows of N images."""
-    parts = (probabilities, decide(probabilities, None), decide(probabilities, thresholds))
-    return [(rows, *one) for one in zip(*(part.numpy(force=True) for part in parts), strict=True)]
-
-
-def _tally(contestant: Contestant, name: str, truth: Truth, decided: Iterable[Decided]) -> Tally:
+def _tally(contestant: Contestant, name: str, truth: Truth, seen: Any) -> Tally:
     """Writes one image's label map and returns its tally."""
-    plain, thresholded = np.empty((2, *truth.label_map.shape), np.uint8)
-    drawn = np.empty(truth.label_map.shape, np.float32)
-    sums = []
-    for rows, probabilities, plain[rows], thresholded[rows] in decided:
-        drawn[rows] = drawn_probability(thresholded[rows], probabilities)
-        sums.append(sums_of(probabilities, truth.label_map[rows]))
-    thresholded = keep(thresholded, drawn, contestant.thresholds)
+    sums, plain, thresholded = contestant.finish(seen, truth)
     done, png = cv2.imencode(".png", thresholded)
     if not done:
         raise OSError(f"cannot encode the label map of {name}")
     publish(contestant.prediction_path(name), png.tobytes())
-    return tally_image(truth, reduce(add, sums), plain, thresholded)
+    return tally_image(truth, sums, plain, thresholded)
 
 
 def _claim(contestant: Contestant, names: Iterable[str], marker: Path, owner: str) -> None:
@@ -238,15 +184,6 @@ def _done(contestant: Contestant, file: Path, chunk: Sequence[str]) -> Tally | N
     if tally is None:
         tqdm.write(f"{file} was damaged: its {len(chunk)} images are evaluated anew")
     return tally if all(contestant.prediction_path(name).exists() for name in chunk) else None
-
-
-def _identity(contestant: Contestant) -> list[Any]:
-    """What a tally depends on, of the contestant."""
-    run, device = contestant.segmenter.run, contestant.segmenter.device
-    weights = hashlib.blake2b((run.path / "best.pt").read_bytes(), digest_size=16).hexdigest()
-    thresholds = contestant.thresholds
-    decision = [thresholds.probability, thresholds.peak, thresholds.area]
-    return [VERSION, weights, run.variant, run.size, run.normalisation, decision, device.type]
 
 
 def _digest(value: Any) -> str:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from common.comparison.bootstrap import LEAST_GROUPS, MOST_UNDEFINED
 from common.comparison.glossary import HEADLINES, said_once, widened
+from common.comparison.page.table import COSTS as COSTS_READ
 from common.comparison.page.text import size_range, trainings, versions
 from common.comparison.tally import FOUND
 
@@ -30,10 +31,10 @@ def table(results: Json) -> pd.DataFrame:
     rows = [{"name": "empty prediction", **results["baseline"]}]
     for variant in results["variants"]:
         row = {key: variant[key] for key in (*ABOUT, *COSTS)}
-        fewest = min(variant["epochs"], key=lambda epochs: epochs["done"])
+        fewest = min(variant["epochs"], key=lambda epochs: epochs["done"], default={})
         row |= {f"epochs_{key}": value for key, value in fewest.items()}
-        row |= {f"latency_{key}": value for key, value in variant["latency"].items()}
-        row |= {f"throughput_{key}": value for key, value in variant["throughput"].items()}
+        for cost in ("latency", "throughput"):
+            row |= {f"{cost}_{key}": value for key, value in (variant[cost] or {}).items()}
         for suffix, scores in (("", variant["scores"]), ("_thresholded", variant["thresholded"])):
             for metric, score in scores.items():
                 row[f"{metric}{suffix}"] = score["value"]
@@ -55,11 +56,9 @@ def summary(results: Json) -> str:
     titles = [results["metrics"][metric]["title"] for metric in metrics]
     rows = [["predicting nothing", "", "", "", *(_plain(results["baseline"][m]) for m in metrics)]]
     for variant in results["variants"]:
-        latency, rate = variant["latency"]["median_ms"], variant["throughput"]["images_per_second"]
+        costs = [_cost(variant, "latency", 1), _cost(variant, "throughput", 1)]
         figures = [_plain(variant["scores"][metric]["value"]) for metric in metrics]
-        rows.append(
-            [variant["name"], trainings(variant), f"{latency:.1f}", f"{rate:.1f}", *figures]
-        )
+        rows.append([variant["name"], trainings(variant), *costs, *figures])
     table = pd.DataFrame(rows, columns=["", "seeds", "ms", "images/s", *titles])
     return table.to_string(index=False)
 
@@ -89,14 +88,14 @@ def headline_table(results: Json) -> str:
         rows.append(
             [
                 variant["name"],
-                f"{variant['height']}x{variant['width']}",
-                ", ".join(dict.fromkeys(map(_epochs, variant["epochs"]))),
-                f"{variant['parameters'] / 1e6:.2f} M",
-                str(variant["conv_layers"]),
-                f"{variant['gflop']:.2f}",
-                f"{variant['latency']['median_ms']:.1f}",
-                f"{variant['throughput']['images_per_second']:.1f}",
-                _plain(variant["peak_memory_mb"], 0),
+                _size(variant) if variant["height"] else "–",
+                ", ".join(dict.fromkeys(map(_epochs, variant["epochs"]))) or "–",
+                f"{variant['parameters'] / 1e6:.2f} M" if variant["parameters"] else "–",
+                _cost(variant, "conv_layers", 0),
+                _cost(variant, "gflop", 2),
+                _cost(variant, "latency", 1),
+                _cost(variant, "throughput", 1),
+                _cost(variant, "memory", 0),
                 *(_with_interval(variant["scores"][metric]) for metric in shown),
             ]
         )
@@ -106,7 +105,7 @@ def headline_table(results: Json) -> str:
 def markdown(results: Json) -> str:
     """The whole report, ready for a README."""
     data, machine = results["data"], results["machine"]
-    seeds = ", ".join(f"{v['name']} {trainings(v)}" for v in results["variants"])
+    seeds = ", ".join(f"{v['name']} {trainings(v)}" for v in results["variants"] if v["runs"])
     parts = [
         "# Comparison",
         f"{data['images']} test images ({data['clean_images']} clean) in {data['groups']} groups, "
@@ -223,15 +222,20 @@ def _thresholded(results: Json) -> str:
     rows = [
         [
             v["name"],
-            v["thresholds"]["aim"],
-            ", ".join(f"{p:g}" for p in v["thresholds"]["probability"]),
-            ", ".join(f"{p:g}" for p in v["thresholds"]["peak"]),
-            ", ".join(str(area) for area in v["thresholds"]["area"]),
+            *_decision(v["thresholds"]),
             *(_with_interval(v["thresholded"][metric]) for metric in shown),
         ]
         for v in results["variants"]
     ]
     return markdown_table(head, rows)
+
+
+def _decision(thresholds: Json | None) -> list[str]:
+    """Aim, probabilities, peaks and least areas; dashes where the decision is unknown."""
+    if thresholds is None:
+        return ["–"] * 4
+    lists = (thresholds[key] for key in ("probability", "peak", "area"))
+    return [thresholds["aim"], *(", ".join(f"{value:g}" for value in values) for values in lists)]
 
 
 def _size_recall(results: Json, kind: str) -> str:
@@ -254,7 +258,7 @@ def _time(results: Json) -> str:
     head = ["", "latency ms (10th–90th percentile)", "preprocessing", "network", "postprocessing"]
     head += ["images/s (10th–90th percentile)", "at batch"]
     rows = []
-    for variant in results["variants"]:
+    for variant in (v for v in results["variants"] if v["latency"]):
         latency, most = variant["latency"], variant["throughput"]
         rows.append(
             [
@@ -286,6 +290,10 @@ def _sizes(sizes: Sequence[Json]) -> str:
 
 def _size(size: Json) -> str:
     return f"{size['height']}x{size['width']}"
+
+
+def _cost(variant: Json, key: str, digits: int) -> str:
+    return _plain(COSTS_READ[key].of(variant)[0], digits)
 
 
 def _with_interval(score: Json) -> str:

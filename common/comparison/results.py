@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from common.comparison.bootstrap import Statistic, interval, over_trainings
-from common.comparison.evaluate import Contestant
+from common.comparison.contestants import Contestant, Network
 from common.comparison.scorecard import empty, figures, size_bins, size_recall
 from common.comparison.tally import Tally
 from common.config import completed
@@ -35,7 +35,10 @@ CURVES = {"train_loss": "train/loss", "val_loss": "val/loss", "val_dice_mean": "
 
 @dataclass(frozen=True)
 class Training:
-    """A training on the test images: its run, or a run a fold, and the tally of all images."""
+    """A training on the test images: its run, or a run a fold, and the tally of all images.
+
+    Or predictions that others made, which stand for one.
+    """
 
     contestants: Sequence[Contestant]
     tally: Tally
@@ -62,8 +65,10 @@ class Scored:
         return self.trainings[0].contestants[0]
 
     @property
-    def runs(self) -> list[Run]:
-        return [one.segmenter.run for training in self.trainings for one in training.contestants]
+    def networks(self) -> list[Network]:
+        """Of all trainings; empty where predictions are all that is known."""
+        every = [one for training in self.trainings for one in training.contestants]
+        return [one for one in every if isinstance(one, Network)]
 
 
 @dataclass(frozen=True)
@@ -83,31 +88,48 @@ def variant(
     variants: that is what pairs them. shares: the variant's own `bootstrap.draw_trainings`. The
     replicates are under the keys of the entry that hold their figures, "scores" and "thresholded".
     """
-    first = scored.runs[0]
     drawn = (scored.tallies, resample, shares)
     scores, replicates = _scores(*drawn, thresholded=False)
     thresholded, replicates_thresholded = _scores(*drawn, thresholded=True)
     entry = {
         "name": scored.name,
-        "variant": first.variant,
-        "runs": [str(run.path) for run in scored.runs],
         "seeds": len(scored.trainings),
-        "folds": completed(first.options)["folds"],
-        "training_seconds": _number(np.mean([_seconds(run) for run in scored.runs])),
-        "versions": [run.versions for run in scored.runs],
-        "epochs": [_epochs(run) for run in scored.runs],
-        "height": first.size[0],
-        "width": first.size[1],
+        **(_of_runs if scored.networks else _of_predictions)(scored),
         "scores": scores,
         "thresholded": thresholded,
-        "thresholds": asdict(scored.first.thresholds),
-        "thresholds_curve": _thresholds_curve(first),
         "size_recall": _size_recall(*drawn, thresholded=False),
         "size_recall_thresholded": _size_recall(*drawn, thresholded=True),
         "calibration": _calibration(scored.tallies),
-        "curves": [_curves(run) for run in scored.runs],
     }
     return entry, {"scores": replicates, "thresholded": replicates_thresholded}
+
+
+def _of_runs(scored: Scored) -> Json:
+    """What a variant's runs say of themselves."""
+    runs = [network.segmenter.run for network in scored.networks]
+    first = runs[0]
+    return {
+        "variant": first.variant,
+        "predictions": None,
+        "runs": [str(run.path) for run in runs],
+        "folds": completed(first.options)["folds"],
+        "training_seconds": _number(np.mean([_seconds(run) for run in runs])),
+        "versions": [run.versions for run in runs],
+        "epochs": [_epochs(run) for run in runs],
+        "height": first.size[0],
+        "width": first.size[1],
+        "thresholds": asdict(scored.networks[0].thresholds),
+        "thresholds_curve": _thresholds_curve(first),
+        "curves": [_curves(run) for run in runs],
+    }
+
+
+def _of_predictions(scored: Scored) -> Json:
+    """The same of predictions that others made: where they lie, and else nothing."""
+    unknown = ("variant", "folds", "training_seconds", "height", "width", "thresholds", "network")
+    lists = ("runs", "versions", "epochs", "thresholds_curve", "curves")
+    known = {"predictions": str(scored.first.path)}
+    return dict.fromkeys(unknown) | {key: [] for key in lists} | known
 
 
 def differences(

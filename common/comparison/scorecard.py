@@ -57,8 +57,10 @@ def auroc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.nd
     """Area under the ROC curve, (B,): the chance that a positive image scores above a negative one.
 
     score: (N,); positive: (N,) bool; weights: (B, N). Ties count half (Mann-Whitney U). NaN where
-    a resample holds no positive or no negative image.
+    a resample holds no positive or no negative image, and where a score is.
     """
+    if np.isnan(score).any():
+        return np.full(len(weights), np.nan)
     order = np.argsort(score, kind="stable")
     _, first = np.unique(score[order], return_index=True)
     ordered = weights[:, order]

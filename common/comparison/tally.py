@@ -53,6 +53,11 @@ class Sums:
     highest: np.ndarray
     calibration: np.ndarray
 
+    @classmethod
+    def unknown(cls, classes: int) -> Sums:
+        """Of an image whose probabilities nobody has: NaN, and no pixel in the calibration."""
+        return cls(np.full(classes, np.nan, np.float32), np.zeros((CALIBRATION_BINS, 3)))
+
     def __add__(self, other: Sums) -> Sums:
         highest = np.maximum(self.highest, other.highest)
         return Sums(highest, self.calibration + other.calibration)
@@ -64,7 +69,8 @@ class Tally:
 
     confusion, confusion_thresholded: (N, C, C) int64 pixels, rows truth, columns prediction.
     alarms, alarms_thresholded: (N,) int64, 8-connected components in the prediction.
-    probability: (N, K) float32, the highest probability of each class anywhere in the image.
+    probability: (N, K) float32, the highest probability of each class anywhere in the image; NaN
+    where only the decision is known, and then the calibration is 0.
     components, found, found_thresholded: (N, K, len(SIZE_EDGES) + 1) int64, truth components by
     class and size, and those of them of which the prediction covers at least the share FOUND.
     calibration: (N, CALIBRATION_BINS, 3) float64, a bin of P(defect) each: pixels, their summed

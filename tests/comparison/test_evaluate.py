@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from common import inference, runs
+from common.comparison import contestants
 from common.comparison import evaluate as module
-from common.comparison.evaluate import Contestant, evaluate, pooled, read_prediction
+from common.comparison.contestants import Network
+from common.comparison.evaluate import evaluate, pooled, read_prediction
 from common.comparison.tally import concatenate, sums_of, tally_image, truth_of
 from common.dataset import images
 from common.errors import UserError
@@ -46,7 +48,8 @@ def thresholds(trained_run, labels, names):
 @pytest.fixture
 def contestant(trained_run, thresholds, tmp_path):
     segmenter = Segmenter(runs.load(trained_run), torch.device("cpu"))
-    return Contestant(segmenter, thresholds, tmp_path / "predictions" / "one")
+    folder = tmp_path / "predictions" / "one"
+    return Network(predictions=folder, segmenter=segmenter, thresholds=thresholds)
 
 
 @pytest.fixture
@@ -73,7 +76,7 @@ def test_large_images_are_evaluated_one_by_one_in_bands(
     (tally,) = evaluate([contestant], labels, names, CONTEXT, tmp_path / "state", batch_size=3)
     forwards.clear()
     monkeypatch.setattr(images, "LARGE", 256 * 1600)
-    for each in (module, inference):
+    for each in (contestants, inference):
         monkeypatch.setattr(each, "BAND", 100 * 1600)
     context = [*CONTEXT, "again"]
     (again,) = evaluate([contestant], labels, names, context, tmp_path / "state", batch_size=3)

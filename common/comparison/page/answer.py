@@ -110,7 +110,8 @@ def one_network(results: dict) -> list[list[int]]:
     """Variants that are one network at several sizes, by index, each list from small to large."""
     lines: dict[str, list[int]] = {}
     for index, variant in enumerate(results["variants"]):
-        lines.setdefault(variant["network"], []).append(index)
+        if variant["network"] is not None:
+            lines.setdefault(variant["network"], []).append(index)
 
     def size(index: int) -> tuple[int, int]:
         variant = results["variants"][index]

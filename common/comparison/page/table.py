@@ -12,6 +12,7 @@ from common.comparison.page.answer import difference
 from common.comparison.page.text import amount, count, interval, score
 
 OVERVIEW = (*HEADLINES, "false_alarms_per_clean_image", "latency", "parameters")
+UNKNOWN = "Unknown: its predictions are all that was given."
 REFERENCE = ("accuracy", "iou_mean", "dice_mean")
 
 
@@ -146,7 +147,7 @@ def cells(results: dict, column: Column, decision: str) -> list[Cell]:
     if column.cost:
         row = [_cost(column.key, variant, results) for variant in results["variants"]]
     else:
-        row = [_scored(column, variant.get(decision)) for variant in results["variants"]]
+        row = [_scored(column, variant, decision) for variant in results["variants"]]
     return _marked(results, column, row, decision)
 
 
@@ -172,13 +173,15 @@ def _views(key: str) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _scored(column: Column, scores: dict[str, Any] | None) -> Cell:
+def _scored(column: Column, variant: dict[str, Any], decision: str) -> Cell:
+    scores = variant.get(decision)
     given = (scores or {}).get(column.key)
     if given is None:
         missing = "Not measured." if scores else "No thresholds were chosen for these runs."
         return Cell(None, None, reason=missing)
     if given["value"] is None:
-        return Cell(None, None, reason=_undefined(column))
+        unknown = column.key.startswith("auroc") and variant["predictions"]
+        return Cell(None, None, reason=UNKNOWN if unknown else _undefined(column))
     spread = given.get("seed_std")
     return Cell(
         score(given["value"]),
@@ -201,7 +204,8 @@ def _cost(key: str, variant: dict[str, Any], results: dict) -> Cell:
     cost = COSTS[key]
     value, low, high = cost.of(variant)
     if value is None:
-        return Cell(None, None, reason=f"Not measured on {results['machine']['device']}.")
+        missing = f"Not measured on {results['machine']['device']}."
+        return Cell(None, None, reason=UNKNOWN if variant["predictions"] else missing)
     detail = "" if low is None or high is None else f"[{cost.text(low)}, {cost.text(high)}]"
     return Cell(cost.text(value), value, detail=detail)
 

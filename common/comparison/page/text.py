@@ -61,7 +61,12 @@ def names(items: list) -> str:
 
 
 def trainings(variant: dict[str, Any]) -> str:
-    """How many trainings a variant has: "2"; "2 in 5 folds" where each is a run a fold."""
+    """How many trainings a variant has: "2"; "2 in 5 folds" where each is a run a fold.
+
+    Empty where predictions are all that is known.
+    """
+    if not variant["runs"]:
+        return ""
     return f"{variant['seeds']}" + (f" in {variant['folds']} folds" if variant["folds"] else "")
 
 

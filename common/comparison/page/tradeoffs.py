@@ -37,7 +37,7 @@ LATENCY = Axis(
 RESOLUTION = Axis(
     "resolution", "resolution", "pixels of the network's input", "pixels",
     "Further right the network sees more of a strip's pixels.",
-    lambda variant: (variant["height"] * variant["width"], None, None),
+    lambda v: (v["height"] and v["height"] * v["width"], None, None),
 )  # fmt: skip
 TRAINING = Axis(
     "training", "training time", "seconds of training", "s",
