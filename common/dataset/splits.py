@@ -197,7 +197,10 @@ def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarra
     """
     path = cache / f"near-duplicates-{VERSION}-{fingerprint(labels)}.npy" if cache else None
     if path and path.exists():
-        return np.load(path)
+        pairs = _kept_pairs(path, len(labels.images))
+        if pairs is not None:
+            return pairs
+        print(f"{path} is damaged; near-duplicates are looked for anew")
     pool = ThreadPoolExecutor(cores())  # decoding and resizing release the interpreter lock
     try:
         work = pool.map(lambda name: near_duplicates.describe(read_image(labels.path(name))),
@@ -217,6 +220,18 @@ def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarra
                 f"cannot write {path}: {error.strerror or error}\n"
                 "Free some space or name another folder with --store."
             ) from error
+    return pairs
+
+
+def _kept_pairs(path: Path, images: int) -> np.ndarray | None:
+    """What `near_duplicate_pairs` kept of so many images; None where the file is damaged."""
+    try:
+        pairs = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    whole = pairs.dtype == np.int64 and pairs.ndim == 2 and pairs.shape[1] == 2
+    if not whole or not ((pairs >= 0) & (pairs < images)).all():
+        return None
     return pairs
 
 

@@ -1,5 +1,6 @@
 """Splits: by group, stratified, leak-free, the same again, and safely read back."""
 
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -331,3 +332,23 @@ def test_shares_of_the_train_part_are_nested_whole_groups_that_show_every_class(
     assert before == set(train["image"])
     shown = {k for image in splits.share(split, 0.1, data) for k in data.classes(image)}
     assert shown == {k for image in train["image"] for k in data.classes(image)}
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "other", "past the end"])
+def test_near_duplicates_that_were_kept_damaged_are_looked_for_anew(tmp_path, capsys, damage):
+    data = load(tiny.make_data(tmp_path / "data", images=6))
+    shutil.copy(data.path(data.images[0]), data.image_dir / "copy.jpg")
+    data = load(data.root)
+    pairs = splits.near_duplicate_pairs(data, tmp_path / "store")
+    assert len(pairs) == 1
+    (kept,) = (tmp_path / "store").glob("near-duplicates-*.npy")
+    if damage == "cut":
+        kept.write_bytes(kept.read_bytes()[:-5])
+    elif damage == "empty":
+        kept.write_bytes(b"")
+    else:
+        np.save(kept, np.array([[0.5]] if damage == "other" else [[0, 7]]))
+    again = splits.near_duplicate_pairs(data, tmp_path / "store")
+    np.testing.assert_array_equal(again, pairs)
+    assert "looked for anew" in capsys.readouterr().out
+    np.testing.assert_array_equal(np.load(kept), pairs)
