@@ -1,6 +1,6 @@
 """The commands, and the ground that every room stands on.
 
-Commands: compare, reference, summary; predict, alarms, export.
+Commands: compare, reference, summary; predict, alarms, export, publish.
 
 The ground, in reading order:
 
@@ -16,7 +16,7 @@ The ground, in reading order:
     thresholds                      the decision: which pixels and areas are reported
     tracking                        wandb, which can never stop a training
 
-Rooms: `dataset` -> `training` -> `comparison`, `deployment`.
+Rooms: `dataset` -> `training` -> `comparison`, `deployment` -> `publishing`.
 
 In Python, `from common import load_run` and `load_run("runs/A").predict("strip.jpg")`.
 """

@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from torch import nn
 
 from common.errors import UserError
 from common.files import publish
+
+BEST = "best.pt"  # of a run directory: the averaged weights of its best epoch
+PUBLISHED = "model.safetensors"  # the same in a published folder
 
 # What torch.load raises for bytes that are no checkpoint, besides UnpicklingError.
 DAMAGE = (
@@ -61,6 +65,21 @@ def load(
             f"expected {', '.join(keys) or 'named values'}."
         )
     return state
+
+
+def best_weights(folder: Path) -> tuple[dict[str, torch.Tensor], Path]:
+    """The weights to use of a run directory or a published folder, and the file they came from.
+
+    Raises UserError as `load`.
+    """
+    path = folder / BEST
+    if path.exists() or not (folder / PUBLISHED).exists():
+        return load(path, keys=("model",))["model"], path
+    path = folder / PUBLISHED
+    try:
+        return safetensors.torch.load_file(path), path
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
 
 
 def load_weights(model: nn.Module, weights: dict[str, torch.Tensor], path: Path) -> None:

@@ -9,8 +9,9 @@ from dataclasses import InitVar, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-_HOME = Path(__file__).resolve().parents[1]
-CHECKOUT = _HOME if (_HOME / "pyproject.toml").is_file() else None
+HOME = Path(__file__).resolve().parents[1]
+"""Where the package lies: its checkout, or among the installed ones."""
+CHECKOUT = HOME if (HOME / "pyproject.toml").is_file() else None
 """Folder of the checkout that the package is used from; None where it was installed."""
 PROJECT = CHECKOUT or Path.cwd()
 """Where runs, data sets and stores lie where no option says otherwise."""

@@ -33,18 +33,28 @@ class Config:
     """The file to write."""
     data: Path | None = None
     """Data set root, for the val images. Default: where the run was trained."""
+    images: Path | None = None
+    """Folder of strips to check the file on where the training data are elsewhere."""
     height: int | None = None
-    """Height of the strips that the file takes, in pixels. Default: that of the val images."""
+    """Height of the strips that the file takes, in pixels. Default: that of the first checked."""
     width: int | None = None
     """Width of the strips, likewise."""
     limit: int | None = None
-    """Check on so many val images, evenly spread. Default: on all."""
+    """Check on so many of the images, evenly spread. Default: on all."""
+    opset: int = 20
+    """Version of ONNX's operators, 18 to 21: a lower one is read by older runtimes."""
     int8: bool = False
     """Also try 8-bit arithmetic, as <out>.int8.onnx: kept where it is faster and as good."""
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise ValueError(f"--limit must be at least 1, got {self.limit}")
+        if self.opset not in range(18, 22):
+            raise ValueError(f"--opset must be 18 to 21, got {self.opset}")
+        if self.images is not None and self.data is not None:
+            raise ValueError("--images and --data: give the one or the other")
+        if self.images is not None and self.int8:
+            raise ValueError("--int8 needs masks to be judged by: give --data, not --images")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from common import checkpoint
+from common.config import HOME
 from common.errors import UserError
 from common.labels import class_titles
 
@@ -153,17 +154,20 @@ class Run:
     def build_model(self, device: torch.device | str = "cpu") -> nn.Module:
         """The trained network (best epoch, averaged weights) in eval mode on `device`."""
         model = new_model(self.variant, self.model)
-        path = self.path / "best.pt"
-        checkpoint.load_weights(model, checkpoint.load(path, keys=("model",))["model"], path)
+        checkpoint.load_weights(model, *checkpoint.best_weights(self.path))
         return model.to(device).eval()
 
 
 def load(path: Path | str) -> Run:
-    """Reads a run directory. Raises UserError where it is none or is not whole.
+    """Reads a run directory or a published folder. Raises UserError where it is none or not whole.
 
+    A path that does not exist is also looked for beside the package: what comes with it is found
+    from anywhere.
     What config.json holds beyond the parts of a Run is left alone: a later version's.
     """
     path = Path(path)
+    if not path.exists() and (HOME / path).is_dir():
+        path = HOME / path
     if not path.is_dir():
         raise UserError(f"no run directory {path}. Train one with: python unet_64x400/train.py")
     file = path / "config.json"

@@ -116,6 +116,9 @@ def test_metadata_say_what_the_file_is(exported, bare_runs):
     assert json.loads(facts["peaks"]) == [0.4, 0.3, 0.45, 0.3]
     assert json.loads(facts["least_areas"]) == [5, 0, 9, 3]
     assert json.loads(facts["strip_size"]) == [64, 320]
+    # By https://onnxruntime.ai/docs/reference/compatibility.html
+    found = facts["opset"], facts["ir_version"], facts["oldest_onnxruntime"]
+    assert found == ("20", "9", "1.17")
     plain = open_file(exported / "resized.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(plain["thresholds"]) is None
     assert json.loads(plain["network_size"]) == [32, 96]
@@ -131,7 +134,7 @@ def test_agreement_is_printed(bare_runs, root, tmp_path, capsys):
     run = bare_runs["resized"]
     assert export.main([str(run), "--out", str(tmp_path / "m.onnx"), "--limit", "1"]) == 0
     said = capsys.readouterr().out
-    found = re.search(r"on 1 val images ([\d.]+)% of 20480 pixels .* logit difference (\S+)", said)
+    found = re.search(r"on 1 images ([\d.]+)% of 20480 pixels .* logit difference (\S+)", said)
     assert 99.99 <= float(found[1]) <= 100
     assert 0 < float(found[2]) < 1e-3
 
@@ -161,12 +164,40 @@ def test_a_file_that_says_something_else_is_not_kept(bare_runs, tmp_path, monkey
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
 
 
+def test_strips_at_hand_check_the_file_where_the_training_data_are_gone(
+    bare_runs, root, tmp_path, capsys
+):
+    run = shutil.copytree(bare_runs["resized"], tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    config["data"]["root"] = str(tmp_path / "gone")
+    (run / "config.json").write_text(json.dumps(config))
+    out = tmp_path / "m.onnx"
+    assert export.main([str(run), "--out", str(out)]) == 2
+    assert "gone" in capsys.readouterr().err
+    shutil.copytree(root / "train_images", tmp_path / "strips")
+    options = ["--images", str(tmp_path / "strips"), "--limit", "2", "--opset", "18"]
+    assert export.main([str(run), "--out", str(out), *options]) == 0
+    said = capsys.readouterr().out
+    assert "on 2 images" in said
+    assert "opset 18, IR version 8, ONNX Runtime 1.14 or newer" in said
+    model = onnx.load(out)
+    assert {one.domain: one.version for one in model.opset_import}[""] == 18
+    assert model.ir_version == 8
+    strip = min((tmp_path / "strips").iterdir())
+    assert export.main([str(run), "--out", str(strip), *options]) == 2
+    assert "would overwrite" in capsys.readouterr().err
+
+
 def test_what_cannot_be_exported_is_said(bare_runs, root, tmp_path, capsys):
     run = shutil.copytree(bare_runs["resized"], tmp_path / "run")
     cases = [
-        ([run, "--height", 65], "no val image is 65x320"),
+        ([run, "--height", 65], "no image is 65x320"),
         ([run, "--data", tmp_path / "nowhere"], "nowhere"),
         ([run, "--limit", 0], "--limit must be at least 1"),
+        ([run, "--opset", 17], "--opset must be 18 to 21"),
+        ([run, "--images", tmp_path / "nowhere"], "no image there"),
+        ([run, "--images", root, "--data", root], "--images and --data"),
+        ([run, "--images", root, "--int8"], "--int8 needs masks"),
         ([tmp_path], "no run directory"),
         ([run, "--out", run / "config.json" / "m.onnx", "--limit", 1], "cannot write"),
         ([run, "--out", run / "best.pt"], "would overwrite"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ import torch
 from common.dataset.stream import ahead, batches
 from common.deployment.deploy import open_session
 from common.inference import Segmenter
-from common.labels import Labels, read_image
+from common.labels import read_image
 from common.machine import cores
 from common.progress import tqdm
 from common.thresholds import Thresholds, decide
@@ -39,7 +40,7 @@ class Agreement:
 
     def __str__(self) -> str:
         return (
-            f"on {self.images} val images {self.share:.5%} of {self.pixels} pixels get the class "
+            f"on {self.images} images {self.share:.5%} of {self.pixels} pixels get the class "
             f"that PyTorch gives them ({self.differing} differ); largest logit difference "
             f"{self.logit_difference:.2g}"
         )
@@ -49,18 +50,17 @@ def check(
     model: bytes,
     segmenter: Segmenter,
     thresholds: Thresholds | None,
-    labels: Labels,
-    names: Sequence[str],
+    paths: Sequence[Path],
 ) -> Agreement:
-    """Compares a file's answers with those of `segmenter` on the images `names`."""
+    """Compares a file's answers with those of `segmenter` on images of one size."""
     session = open_session(model)
     pixels = differing = 0
     logit_difference = 0.0
     with (
         ThreadPoolExecutor(cores()) as pool,
-        tqdm(total=len(names), desc="check", unit="image") as bar,
+        tqdm(total=len(paths), desc="check", unit="image") as bar,
     ):
-        images = ahead(read_image, map(labels.path, names), pool, 2 * BATCH)
+        images = ahead(read_image, paths, pool, 2 * BATCH)
         for batch in batches(images, BATCH):
             expected = segmenter.probabilities(batch)
             found, label_maps = session.run(
@@ -71,7 +71,7 @@ def check(
             difference = _relative_logits(expected) - _relative_logits(torch.from_numpy(found))
             logit_difference = max(logit_difference, float(difference.abs().max()))
             bar.update(len(batch))
-    return Agreement(len(names), pixels, differing, logit_difference)
+    return Agreement(len(paths), pixels, differing, logit_difference)
 
 
 def _relative_logits(probabilities: torch.Tensor) -> torch.Tensor:

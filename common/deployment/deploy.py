@@ -125,10 +125,12 @@ def trace(
     inputs: Sequence[str],
     outputs: Sequence[str],
     free: dict[int, str] | None = None,
+    opset: int | None = None,
 ) -> onnx.ModelProto:
     """The network as an ONNX graph with named inputs and outputs.
 
     example: an input to follow through the network. free: its dimensions that may vary, by name.
+    opset: of the graph's operators; None takes PyTorch's own choice.
     """
     with _quiet_exporter():
         program = torch.onnx.export(
@@ -137,6 +139,7 @@ def trace(
             input_names=inputs,
             output_names=outputs,
             dynamic_shapes=(free,) if free else None,
+            opset_version=opset,
             dynamo=True,
             verbose=False,
         )

@@ -15,6 +15,7 @@ from common import labels as labels_module
 from common import runs
 from common import thresholds as thresholds_module
 from common.dataset import splits
+from common.dataset.images import find_images
 from common.dataset.stream import ahead
 from common.deployment import quantise
 from common.deployment.agreement import check
@@ -29,36 +30,32 @@ from common.thresholds import Thresholds
 if TYPE_CHECKING:
     from common.export import Config
 
-LEAST_AGREEMENT = 0.9999  # share of the val pixels that must get the class PyTorch gives them
+LEAST_AGREEMENT = 0.9999  # share of the pixels that must get the class PyTorch gives them
+# ONNX Runtime's versions, with the highest opset and IR version that each reads.
+RUNTIMES = (
+    ("1.14", 18, 8), ("1.15", 19, 9), ("1.17", 20, 9), ("1.18", 21, 10),
+)  # fmt: skip
+OPSET = 20
 
 
 def export(config: Config) -> int:
     """Runs the command. 0; 1 where --int8 was asked for and not worth keeping."""
     record = runs.load(config.run)
-    labels = labels_module.load(config.data or record.data["root"])
-    images = map(labels.path, labels.images)
-    spare([*images, *tables_beside(config.out), *record.path.iterdir()], config.out)
-    names = splits.part_of(record.path, "val", labels)
-    strip_size = _strip_size(config, read_image(labels.path(names[0])).shape)
-    names = _of_size(labels, names, strip_size, config.limit)
+    labels = None if config.images else labels_module.load(config.data or record.data["root"])
+    images = strips_to_check(record, labels, config.images)
+    everything = map(labels.path, labels.images) if labels else images
+    spare([*everything, *tables_beside(config.out), *record.path.iterdir()], config.out)
+    height, width = read_image(images[0]).shape
+    strip_size = config.height or height, config.width or width
+    images = _of_size(images, strip_size, config.limit)
 
-    segmenter = Segmenter(record, torch.device("cpu"))
-    thresholds = thresholds_module.load(record.path, record.num_classes - 1)
-    model = to_onnx(StripNetwork(segmenter, thresholds, strip_size), strip_size)
-    add_metadata(model, record, thresholds, strip_size)
-    content = model.SerializeToString()
-    agreement = check(content, segmenter, thresholds, labels, names)
-    if agreement.share < LEAST_AGREEMENT:
-        raise UserError(
-            f"not exported: {agreement}; {LEAST_AGREEMENT:.2%} are needed.\n"
-            f"Nothing was written to {config.out}."
-        )
-    print(agreement)
+    content = checked(record, images, strip_size, config.opset)
     _publish(config.out, content)
-    print(f"{config.out}: {len(content) / 2**20:.1f} MB, strips {_shape(model)}")
+    print(f"{config.out}: {len(content) / 2**20:.1f} MB, {_format(onnx.load_from_string(content))}")
     if not config.int8:
         return 0
-    verdict = quantise.attempt(content, thresholds, labels, names)
+    thresholds = thresholds_module.load(record.path, record.num_classes - 1)
+    verdict = quantise.attempt(content, thresholds, labels, [path.name for path in images])
     print(verdict)
     int8_path = config.out.with_suffix(".int8.onnx")
     if not verdict.kept:
@@ -69,7 +66,44 @@ def export(config: Config) -> int:
     return 0
 
 
-def to_onnx(network: StripNetwork, strip_size: tuple[int, int]) -> onnx.ModelProto:
+def strips_to_check(record: runs.Run, labels: Labels | None, folder: Path | None) -> list[Path]:
+    """The images in `folder`, if one is given, else those of the run's val part."""
+    if folder is not None:
+        return find_images([str(folder)])
+    return list(map(labels.path, splits.part_of(record.path, "val", labels)))
+
+
+def checked_strips(record: runs.Run, labels: Labels | None, folder: Path | None) -> bytes:
+    """`checked` on all `strips_to_check` that have the size of the first."""
+    images = strips_to_check(record, labels, folder)
+    strip_size = read_image(images[0]).shape
+    return checked(record, _of_size(images, strip_size, None), strip_size)
+
+
+def checked(
+    record: runs.Run, images: Sequence[Path], strip_size: tuple[int, int], opset: int = OPSET
+) -> bytes:
+    """The content of an ONNX file that gives the `images`, all of `strip_size`, PyTorch's masks.
+
+    Raises UserError where fewer than LEAST_AGREEMENT of the pixels do.
+    """
+    segmenter = Segmenter(record, torch.device("cpu"))
+    thresholds = thresholds_module.load(record.path, record.num_classes - 1)
+    model = to_onnx(StripNetwork(segmenter, thresholds, strip_size), strip_size, opset)
+    add_metadata(model, record, thresholds, strip_size)
+    content = model.SerializeToString()
+    agreement = check(content, segmenter, thresholds, images)
+    if agreement.share < LEAST_AGREEMENT:
+        raise UserError(
+            f"not exported: {agreement}; {LEAST_AGREEMENT:.2%} are needed.\nNothing was written."
+        )
+    print(agreement)
+    return content
+
+
+def to_onnx(
+    network: StripNetwork, strip_size: tuple[int, int], opset: int = OPSET
+) -> onnx.ModelProto:
     """The network as an ONNX graph; the batch is free, and so is the size where nothing resizes."""
     free = {0: "batch"}
     example = torch.zeros(2, *strip_size, dtype=torch.uint8)
@@ -77,8 +111,10 @@ def to_onnx(network: StripNetwork, strip_size: tuple[int, int]) -> onnx.ModelPro
         free |= {1: "height", 2: "width"}
         # Odd sides, so that no step is left out for being needless at the example's size.
         example = torch.zeros(2, strip_size[0] + 1, strip_size[1] + 1, dtype=torch.uint8)
-    model = trace(network, example, ["strips"], ["probabilities", "label_map"], free)
+    model = trace(network, example, ["strips"], ["probabilities", "label_map"], free, opset)
     _name_output_sizes(model)
+    # The exporter stamps its newest format on any file, which older runtimes then refuse.
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)
     return model
 
 
@@ -101,29 +137,35 @@ def add_metadata(
         "least_areas": json.dumps(thresholds and thresholds.area),
         "strip_size": json.dumps(strip_size),
         "network_size": json.dumps(record.size),
+        "opset": str(_opset(model)),
+        "ir_version": str(model.ir_version),
+        "oldest_onnxruntime": oldest_runtime(model),
     }
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=value)
 
 
-def _strip_size(config: Config, found: tuple[int, int]) -> tuple[int, int]:
-    return config.height or found[0], config.width or found[1]
+def oldest_runtime(model: onnx.ModelProto) -> str:
+    """The first ONNX Runtime that reads the file's operators and its format.
+
+    By its own table: https://onnxruntime.ai/docs/reference/compatibility.html
+    """
+    opset, ir_version = _opset(model), model.ir_version
+    return next(name for name, *most in RUNTIMES if opset <= most[0] and ir_version <= most[1])
 
 
-def _of_size(
-    labels: Labels, names: Sequence[str], size: tuple[int, int], limit: int | None
-) -> list[str]:
+def _of_size(images: Sequence[Path], size: tuple[int, int], limit: int | None) -> list[Path]:
     """Those of the images that have this size, at most `limit`, evenly spread."""
     with ThreadPoolExecutor(cores()) as pool:
-        shapes = ahead(lambda name: read_image(labels.path(name)).shape, names, pool, 32)
-        chosen = [name for name, shape in zip(names, shapes, strict=True) if shape == size]
+        shapes = ahead(lambda path: read_image(path).shape, images, pool, 32)
+        chosen = [path for path, shape in zip(images, shapes, strict=True) if shape == size]
     if not chosen:
         raise UserError(
-            f"no val image is {size[0]}x{size[1]} pixels: there is nothing to check the file on.\n"
+            f"no image is {size[0]}x{size[1]} pixels: there is nothing to check the file on.\n"
             "Name the size of the strips with --height and --width."
         )
-    if len(chosen) < len(names):
-        print(f"{len(names) - len(chosen)} val images of other sizes are left out of the check")
+    if len(chosen) < len(images):
+        print(f"{len(images) - len(chosen)} images of other sizes are left out of the check")
     return chosen[:: -(-len(chosen) // limit)] if limit else chosen
 
 
@@ -145,6 +187,14 @@ def _name_output_sizes(model: onnx.ModelProto) -> None:
         own[-1].CopyFrom(width)
 
 
-def _shape(model: onnx.ModelProto) -> str:
+def _opset(model: onnx.ModelProto) -> int:
+    return next(one.version for one in model.opset_import if one.domain in ("", "ai.onnx"))
+
+
+def _format(model: onnx.ModelProto) -> str:
     dimensions = model.graph.input[0].type.tensor_type.shape.dim
-    return " x ".join(d.dim_param or str(d.dim_value) for d in dimensions)
+    shape = " x ".join(d.dim_param or str(d.dim_value) for d in dimensions)
+    return (
+        f"strips {shape}; opset {_opset(model)}, IR version {model.ir_version}, "
+        f"ONNX Runtime {oldest_runtime(model)} or newer"
+    )

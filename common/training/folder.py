@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 from common import distributed, runs
+from common.checkpoint import PUBLISHED
 from common.config import PROJECT, TrainConfig
 from common.errors import UserError
 from common.locks import hold
@@ -170,6 +171,8 @@ def _remove(folders: list[Path]) -> None:
 
 def _merge(config: TrainConfig, run: Run) -> TrainConfig:
     """The run's options, with those given on the command line that may change."""
+    if (run.path / PUBLISHED).exists():
+        raise UserError(f"--resume {run.path} is a published folder, not a run: nothing to resume.")
     if run.variant != config.variant:
         raise UserError(f"--resume {run.path} is a run of {run.variant}, not of {config.variant}.")
     try:
