@@ -9,7 +9,7 @@ import pandas as pd
 
 from common.comparison.bootstrap import LEAST_GROUPS, MOST_UNDEFINED
 from common.comparison.glossary import HEADLINES, said_once, widened
-from common.comparison.page.table import COSTS as COSTS_READ
+from common.comparison.page import table as page_table
 from common.comparison.page.text import size_range, trainings, versions
 from common.comparison.tally import FOUND
 
@@ -293,7 +293,7 @@ def _size(size: Json) -> str:
 
 
 def _cost(variant: Json, key: str, digits: int) -> str:
-    return _plain(COSTS_READ[key].of(variant)[0], digits)
+    return _plain(page_table.COSTS[key].of(variant)[0], digits)
 
 
 def _with_interval(score: Json) -> str:
