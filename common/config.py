@@ -30,7 +30,10 @@ class TrainConfig:
     """Name of the variant's package; written to config.json so that the model can be rebuilt."""
     given: ClassVar[frozenset[str] | None] = None
     """Options that the command line names, set by `common.cli.parse`: no option itself."""
-    shorthands: ClassVar[dict[str, tuple[str, ...]]] = {"size": ("height", "width")}
+    shorthands: ClassVar[dict[str, tuple[str, ...]]] = {
+        "size": ("height", "width"),
+        "minutes": ("epochs",),
+    }
     """Options of the command line that stand for others, which are what config.json keeps."""
 
     data: Path | None = None
@@ -39,6 +42,8 @@ class TrainConfig:
     """Run directory. Default: runs/<variant>-<date-time>."""
     epochs: int = 40
     """Passes over the training part. Another number on resuming stretches the schedule of lr."""
+    minutes: InitVar[float | None] = None
+    """In place of --epochs: as many as fit into this time here, by a probe; at least one."""
     batch_size: int = 16
     """Strips in one optimiser step, summed over all devices."""
     lr: float = 3e-3
@@ -100,7 +105,8 @@ class TrainConfig:
     sync_bn: bool = False
     """Batch statistics over all devices instead of each device's own share."""
 
-    def __post_init__(self, size: str | None) -> None:
+    def __post_init__(self, minutes: float | None, size: str | None) -> None:
+        self.minutes = minutes  # kept for a copy with other options too
         if size is not None:
             self.height, self.width = parse_size("--size", size)
         at_least = {
@@ -113,9 +119,9 @@ class TrainConfig:
                 raise ValueError(f"{_flag(name)} must be at least {low}, got {value}")
         if self.seed >= 2**63:
             raise ValueError(f"--seed must be below 2**63, got {self.seed}")
-        for name in ("lr", "clip"):
+        for name in ("lr", "clip", "minutes"):
             value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
+            if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{_flag(name)} must be a positive number, got {value}")
         for name, high in {"ema": 1.0, "warmup": 1.0, "weight_decay": math.inf}.items():
             value = getattr(self, name)

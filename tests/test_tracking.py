@@ -85,8 +85,8 @@ def test_wandb_gets_the_rows_of_metrics_csv(train, tmp_path: Path, monkeypatch) 
 def test_the_summary_holds_the_row_of_the_best_epoch(
     train, tmp_path: Path, monkeypatch, ended
 ) -> None:
-    validate, scores = loop._validate, iter([0.1, 0.5, 0.3])
-    monkeypatch.setattr(loop, "_validate", lambda t: validate(t) | {"val/dice_mean": next(scores)})
+    validate, scores = loop.validate, iter([0.1, 0.5, 0.3])
+    monkeypatch.setattr(loop, "validate", lambda *t: validate(*t) | {"val/dice_mean": next(scores)})
     out = tmp_path / "run"
     options = ("--epochs", 3, "--seed", 7, "--folds", 3, "--fold", 1, "--wandb", "offline")
     assert train("modified_unet", "--out", out, *options) == 0
@@ -109,9 +109,9 @@ def test_no_step_waits_for_a_server(train, tmp_path: Path, monkeypatch) -> None:
         in_time.append(trained.wait(60))
         return fake
 
-    validate = loop._validate
+    validate = loop.validate
     monkeypatch.setattr(wandb, "init", slow)
-    monkeypatch.setattr(loop, "_validate", lambda t: trained.set() or validate(t))
+    monkeypatch.setattr(loop, "validate", lambda *t: trained.set() or validate(*t))
     assert train("modified_unet", "--out", tmp_path / "run", "--wandb", "offline") == 0
     assert in_time == [True]
     assert any("val/loss" in row for row in fake.logged)

@@ -180,7 +180,8 @@ def _merge(config: TrainConfig, run: Run) -> TrainConfig:
     except (TypeError, ValueError) as error:
         raise UserError(f"--resume {run.path}: {error}") from error
     changes, conflicts = {}, []
-    for name in sorted(config.given_options()):
+    lasting = {"epochs"} if config.minutes is not None else set()  # what a probe has said before
+    for name in sorted(config.given_options() - lasting):
         given, before = getattr(config, name), getattr(saved, name)
         if given == before:
             continue

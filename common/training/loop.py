@@ -22,7 +22,7 @@ from common.config import TrainConfig
 from common.devices import pick_device
 from common.errors import Interrupted, UserError
 from common.machine import peak_memory
-from common.metrics import ConfusionMatrix, merit
+from common.metrics import merit
 from common.progress import tqdm
 from common.training import console, folder, record
 from common.training.memory import keep_freed_memory, no_memory_said
@@ -30,6 +30,7 @@ from common.training.setup import set_up
 from common.training.signals import StopRequest, stop_on_signal
 from common.training.state import Training
 from common.training.step import ema_decay, learning_rate, optimise, update_ema
+from common.training.validation import validate
 
 FLUSH = 10  # steps between two looks at a GPU's losses
 
@@ -73,7 +74,7 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
     row = {
         "epoch": progress.epoch,
         "train/loss": progress.loss_sum / progress.step,
-        **_validate(training),
+        **validate(training, training.val),
         "lr": training.optimiser.lr,
         "images_per_second": images / seconds,
         "data_wait_fraction": waited / seconds,
@@ -200,26 +201,6 @@ def _kept(training: Training) -> str:
     if epoch := training.progress.epoch:
         return f"The state after epoch {epoch} is kept in {training.folder / 'last.pt'}."
     return "No epoch was finished before."
-
-
-@torch.inference_mode()
-def _validate(training: Training) -> dict[str, float]:
-    """Loss and scores of the averaged weights on the val part, at the training size."""
-    if distributed.world_size() > 1:  # each process saw other batches: rank 0's statistics count
-        for buffer in training.average.buffers():
-            torch.distributed.broadcast(buffer, src=0)
-    matrix = ConfusionMatrix(training.data.num_classes, training.device)
-    loss_sum = torch.zeros(2, dtype=torch.float64, device=training.device)
-    for images, targets in training.val:
-        with torch.autocast(images.device.type, torch.bfloat16, enabled=training.mixed_precision):
-            logits = training.average(images)
-        matrix.update(logits, targets)
-        loss = training.criterion(logits, targets).double()
-        loss_sum += torch.stack((loss * len(images), torch.full_like(loss, len(images))))
-    matrix.all_reduce()
-    loss_sum = distributed.sum_over_ranks(loss_sum).tolist()
-    scores = {f"val/{name}": value for name, value in matrix.compute().items()}
-    return {"val/loss": loss_sum[0] / loss_sum[1], **scores}
 
 
 def _seed_step(seed: int, step: int) -> None:

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from common import distributed, runs
 from common.config import TrainConfig
+from common.dataset.loader import Loader
 from common.dataset.prepare import Data
 from common.devices import check_compiler, memory_format, training_precision
 from common.errors import UserError
@@ -19,8 +20,8 @@ from common.losses import build_loss, class_weights
 from common.machine import versions
 from common.metrics import baselines
 from common.tracking import Tracker, new_run_id
-from common.training import console, record
-from common.training.state import Progress, Training
+from common.training import console, probe, record
+from common.training.state import Learner, Progress, Training
 from common.training.step import MuonAdamW
 from common.training.sync_bn import synchronise_batch_norms
 
@@ -40,31 +41,18 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
     data = train.data
     if resumed:
         record.check_same_data(runs.load(folder), data)
+    if config.minutes is not None:  # a new run's: one that goes on knows its epochs
+        config.epochs = probe.epochs_within(config.minutes, _learner(config, device, train, val))
 
-    torch.manual_seed(config.seed)
-    arguments = {"base_channels": config.base_channels, "num_classes": data.num_classes}
-    model = runs.new_model(config.variant, arguments).to(
-        device, memory_format=memory_format(device)
-    )
-    if config.sync_bn and distributed.world_size() > 1:
-        model = synchronise_batch_norms(model, device)
-    average = copy.deepcopy(model).requires_grad_(False).eval()
-    weights = class_weights(train.pixel_counts()) if config.class_balance == "sqrt" else None
-    criterion = build_loss(config.loss, weights).to(device)
-    optimiser = MuonAdamW(model, config)
-
-    progress = Progress()
+    learner = _learner(config, device, train, val)
+    model, progress = learner.model, Progress()
     if resumed and (folder / "last.pt").exists():
-        progress = record.restore(folder / "last.pt", device, model, average, optimiser)
+        state = (model, learner.average, learner.optimiser)
+        progress = record.restore(folder / "last.pt", device, *state)
     run_id = runs.load(folder).wandb_id if resumed else distributed.from_main(new_run_id())
-
-    network = torch.compile(model) if config.compile else model
-    if distributed.world_size() > 1:
-        ids = [device.index] if device.type == "cuda" else None
-        network = DistributedDataParallel(network, device_ids=ids)
     floor = _baselines(data)
     details = {
-        "model": arguments,
+        "model": _arguments(config, data),
         "data": record.describe(data),
         "baselines": floor,
         "git_commit": record.git_commit(),
@@ -78,9 +66,8 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
     parameters = sum(p.numel() for p in model.parameters())
     tracker = Tracker(config, folder, run_id, parameters, details)
     training = Training(
-        config, folder, device, data, train, val, model, network, average, criterion, optimiser,
-        progress, tracker, floor,
-    )  # fmt: skip
+        **vars(learner), folder=folder, progress=progress, tracker=tracker, baselines=floor
+    )
     console.opening(training, resumed)
     return training
 
@@ -107,6 +94,31 @@ def _refuse_single_values(config: TrainConfig) -> None:
                 "channel, from which nothing can be learned.\nTake a higher --batch-size"
                 f"{', --sync-bn' if sharing > 1 else ''} or larger images."
             ) from error
+
+
+def _learner(config: TrainConfig, device: torch.device, train: Loader, val: Loader) -> Learner:
+    """An untrained network and what trains it; the seed decides its weights, nothing before."""
+    torch.manual_seed(config.seed)
+    data = train.data
+    model = runs.new_model(config.variant, _arguments(config, data)).to(
+        device, memory_format=memory_format(device)
+    )
+    if config.sync_bn and distributed.world_size() > 1:
+        model = synchronise_batch_norms(model, device)
+    average = copy.deepcopy(model).requires_grad_(False).eval()
+    weights = class_weights(train.pixel_counts()) if config.class_balance == "sqrt" else None
+    criterion = build_loss(config.loss, weights).to(device)
+    optimiser = MuonAdamW(model, config)
+    network = torch.compile(model) if config.compile else model
+    if distributed.world_size() > 1:
+        ids = [device.index] if device.type == "cuda" else None
+        network = DistributedDataParallel(network, device_ids=ids)
+    return Learner(config, device, data, train, val, model, network, average, criterion, optimiser)
+
+
+def _arguments(config: TrainConfig, data: Data) -> dict[str, int]:
+    """What the variant's `build_model` is called with."""
+    return {"base_channels": config.base_channels, "num_classes": data.num_classes}
 
 
 def _baselines(data: Data) -> dict[str, float]:

@@ -30,11 +30,10 @@ class Progress:
 
 
 @dataclass
-class Training:
-    """Everything that one training works on."""
+class Learner:
+    """What learns, and from what."""
 
     config: TrainConfig
-    folder: Path
     device: torch.device
     data: Data
     train: Loader
@@ -46,14 +45,21 @@ class Training:
     """Averaged weights: what is validated and kept."""
     criterion: nn.Module
     optimiser: MuonAdamW
-    progress: Progress
-    tracker: Tracker
-    baselines: dict[str, float]
-    """What predictions that look at no image score on the val part."""
 
     @property
     def mixed_precision(self) -> bool:
         return self.config.precision == "bf16"
+
+
+@dataclass
+class Training(Learner):
+    """Everything that one training works on."""
+
+    folder: Path
+    progress: Progress
+    tracker: Tracker
+    baselines: dict[str, float]
+    """What predictions that look at no image score on the val part."""
 
     @property
     def resume_command(self) -> str:
