@@ -1,6 +1,6 @@
 """The commands, and the ground that every room stands on.
 
-Commands: compare, reference, summary; predict, alarms, export, publish.
+Commands: study, compare, reference, summary; predict, alarms, export, publish.
 
 The ground, in reading order:
 
