@@ -78,11 +78,8 @@ class Config:
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"--{name} needs at least one value, none of them twice")
         for variant in self.variants:
-            name, at, size = variant.partition("@")
-            if at:
-                parse_size(f"--variants {name}@", size)
-            if not name.isidentifier() or find_spec(name) is None or not find_spec(f"{name}.train"):
-                raise ValueError(f"--variants {variant}: there is no variant {name!r}")
+            if "@" in variant:
+                parse_size(f"--variants {variant.partition('@')[0]}@", variant.partition("@")[2])
         if self.epochs is not None and self.minutes is not None:
             raise ValueError("give --epochs or --minutes")
         if self.folds is not None and self.split is not None:
@@ -125,7 +122,14 @@ class Planned:
 
 
 def plan(config: Config) -> list[Planned]:
-    """All trainings, those of one seed and fold together: what comes first can be compared."""
+    """All trainings, those of one seed and fold together: what comes first can be compared.
+
+    Raises UserError where a variant does not exist.
+    """
+    for variant in config.variants:
+        name = variant.partition("@")[0]
+        if not name.isidentifier() or find_spec(name) is None or not find_spec(f"{name}.train"):
+            raise UserError(f"--variants {variant}: there is no variant {name!r}")
     folds = range(config.folds) if config.folds else [None]
     found = []
     order = itertools.product(config.seeds, folds, config.shares, config.variants)

@@ -115,7 +115,7 @@ def _variant(
     return {
         "name": name, "variant": variant, "training_seconds": 40 * gflop,
         "network": "unet_128x800 and unet_64x400" if parameters > 10**7 else variant,
-        "height": height, "width": width,
+        "height": height, "width": width, "share": 1.0, "train_images": 9000.0,
         "runs": [f"runs/{variant}-{seed}" for seed in range(2)], "seeds": 2, "folds": None,
         "predictions": None,
         "versions": [{"python": "3.11.7", "torch": "2.14.0", "cuda": None}] * 2,

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common import runs
 from common.cli import parse
 from common.config import parse_size
 from common.errors import UserError
+from common.training.folder import claimed
 from unet_64x400.train import Config
 
 TRAIN_PAGE = Path(__file__).parents[1] / "docs" / "train.md"
@@ -62,16 +62,19 @@ def test_parse_size_names_its_option() -> None:
 def test_a_resumed_run_keeps_its_size(tmp_path: Path) -> None:
     saved = Config(height=32, width=200).to_json()
     config = {
-        "variant": "unet_64x400", "options": saved, "model": {}, "normalisation": [0.5, 0.2],
-        "data": {}, "baselines": {}, "git_commit": None, "wandb_id": "none",
+        "variant": "unet_64x400", "options": saved, "model": {"num_classes": 5}, "normalisation": [0.5, 0.2],
+        "data": {"root": "", "fingerprint": ""}, "baselines": {}, "git_commit": None, "wandb_id": "",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "split.csv").touch()
     resume = ["--resume", str(tmp_path)]
-    merged, _, _ = runs.choose_folder(parse(Config, [*resume, "--size", "32x200"]))
-    assert (merged.height, merged.width) == (32, 200)
-    with pytest.raises(UserError, match=r"--height 64 \(the run has 32\)"):
-        runs.choose_folder(parse(Config, [*resume, "--size", "64x400"]))
+    with claimed(parse(Config, [*resume, "--size", "32x200"])) as (merged, _, _):
+        assert (merged.height, merged.width) == (32, 200)
+    with (
+        pytest.raises(UserError, match=r"--height 64 \(the run has 32\)"),
+        claimed(parse(Config, [*resume, "--size", "64x400"])),
+    ):
+        pytest.fail("it is refused")
 
 
 def test_the_sweep_of_the_docs_is_accepted() -> None:

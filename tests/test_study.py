@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from common import study
+from common import labels, study
 from common.cli import parse
 from common.config import PROJECT
+from common.dataset import splits
 from common.errors import UserError
 from common.study import Config, plan
 from tests import tiny
@@ -83,17 +84,17 @@ def test_the_plan_is_every_variant_share_fold_and_seed_once():
 )
 def test_impossible_studies_are_refused(options, problem):
     with pytest.raises(UserError) as refused:
-        parse(Config, shlex.split(f"--data D --out O {options}"))
+        plan(parse(Config, shlex.split(f"--data D --out O {options}")))
     assert problem in " ".join(str(refused.value).replace("│", "").split())  # out of tyro's box
 
 
 def test_from_data_to_page_by_a_scheduler_and_by_itself(place, capsys, monkeypatch):
     """One training is run by its printed command, the other by the study, which compares both."""
     monkeypatch.chdir(PROJECT)
-    options = words(place, "flow", "--seeds", 0, 1, "--minutes", 0.0001)
+    options = words(place, "flow", "--seeds", 0, 1, "--shares", 0.5, "--minutes", 0.0001)
     assert study.main(["--print", *options]) == 0
     said = capsys.readouterr()
-    assert said.err.startswith("modified_unet@16x80 share 1.0: how many epochs fit")
+    assert said.err.startswith("modified_unet@16x80 share 0.5: how many epochs fit")
     commands = [shlex.split(line) for line in said.out.splitlines()]
     assert [command[-2:] for command in commands] == [["--epochs", "1"]] * 2  # less than one fits
     assert importlib.import_module(commands[0][2]).main(commands[0][3:]) == 0
@@ -103,12 +104,15 @@ def test_from_data_to_page_by_a_scheduler_and_by_itself(place, capsys, monkeypat
 
     assert study.main(options) == 0
     said = capsys.readouterr().out
-    assert "modified_unet@16x80-seed1 is trained, 2 of 2" in said
-    assert "modified_unet@16x80-seed0 begins" not in said
+    assert "modified_unet@16x80-share0.5-seed1 is trained, 2 of 2" in said
+    assert "modified_unet@16x80-share0.5-seed0 begins" not in said
     results = json.loads((place / "flow" / "report" / "results.json").read_text())
     (variant,) = results["variants"]
-    folders = [place / "flow" / f"modified_unet@16x80-seed{seed}" for seed in (0, 1)]
+    folders = [place / "flow" / f"modified_unet@16x80-share0.5-seed{seed}" for seed in (0, 1)]
     assert variant["runs"] == [str(folder) for folder in folders]
+    data = labels.load(place / "data")
+    trained_on = splits.share(splits.make_split(data), 0.5, data)
+    assert (variant["share"], variant["train_images"]) == (0.5, len(trained_on))
     assert (place / "flow" / "report" / "index.html").stat().st_size > 10_000
     for seed, folder in enumerate(folders):
         options_of = json.loads((folder / "config.json").read_text())["options"]
@@ -117,7 +121,7 @@ def test_from_data_to_page_by_a_scheduler_and_by_itself(place, capsys, monkeypat
 
     assert study.main(["--print", *options]) == 0
     assert capsys.readouterr().out == ""
-    assert study.main(words(place, "flow", "--seeds", 0, 1, "--minutes", 3)) == 2
+    assert study.main(words(place, "flow", "--minutes", 3)) == 2
     assert "holds a study with --minutes 0.0001, not 3.0" in capsys.readouterr().err
 
 

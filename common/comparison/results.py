@@ -116,6 +116,8 @@ def _of_runs(scored: Scored) -> Json:
         "training_seconds": _number(np.mean([_seconds(run) for run in runs])),
         "versions": [run.versions for run in runs],
         "epochs": [_epochs(run) for run in runs],
+        "share": completed(first.options)["share"],
+        "train_images": _number(np.mean([_trained_on(run) for run in runs])),
         "height": first.size[0],
         "width": first.size[1],
         "thresholds": asdict(scored.networks[0].thresholds),
@@ -126,7 +128,10 @@ def _of_runs(scored: Scored) -> Json:
 
 def _of_predictions(scored: Scored) -> Json:
     """The same of predictions that others made: where they lie, and else nothing."""
-    unknown = ("variant", "folds", "training_seconds", "height", "width", "thresholds", "network")
+    unknown = (
+        "variant", "folds", "training_seconds", "share", "train_images", "height", "width",
+        "thresholds", "network",
+    )  # fmt: skip
     lists = ("runs", "versions", "epochs", "thresholds_curve", "curves")
     known = {"predictions": str(scored.first.path)}
     return dict.fromkeys(unknown) | {key: [] for key in lists} | known
@@ -292,6 +297,11 @@ def _thresholds_curve(run: Run) -> list[Json]:
 def _epochs(run: Run) -> Json:
     done = len(run.metrics())
     return {"done": done, "planned": run.options.get("epochs", done)}
+
+
+def _trained_on(run: Run) -> float:
+    """Images trained on; a run of before shares says how many the train part holds."""
+    return run.data.get("trained_on", run.data.get("images", {}).get("train", math.nan))
 
 
 def _seconds(run: Run) -> float:

@@ -186,6 +186,7 @@ def describe(data: Data) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "class_names": data.labels.class_names,
         "images": {part: int(n) for part, n in data.split["split"].value_counts().items()},
+        "trained_on": len(data.rows("train")),
         "drift": drift.reference(
             drift.statistics(data.store.images[row]) for row in data.rows("train")
         ),

@@ -178,6 +178,28 @@ def test_a_line_runs_from_a_networks_small_size_to_its_large_one(folder, name, c
     assert second[::2] == [x1, x2]
 
 
+def test_a_line_runs_over_the_shares_of_one_variant_at_one_size(tmp_path):
+    results = report_example.results()
+    whole, quarter, other = results["variants"]
+    for key in ("variant", "height", "width"):
+        quarter[key] = whole[key]
+    quarter |= {"share": 0.25, "train_images": 2250.0}
+    other |= {"train_images": 4500.0}
+    plots.save_all(results, tmp_path)
+    (x1, y1, x2, y2), _ = points_of("quality_labels", tmp_path)
+    x = svg.fitted([2250, 4500, 9000], svg.LEFT + 6, svg.RIGHT, log=True)
+    scores = [v["scores"]["dice_mean"] for v in (quarter, whole, other)]
+    y = svg.fitted([s[k] for s in scores for k in ("low", "high")], svg.BOTTOM, svg.TOP)
+    assert [x1, x2] == [x(2250), x(9000)]
+    assert [y1, y2] == [y(score["value"]) for score in scores[:2]]
+    drawn = (tmp_path / "quality_labels.svg").read_text()
+    assert ">25%<" in drawn
+    assert "shares of one variant at one size.<" in drawn
+    quarter["train_images"] = None  # a run that does not say
+    plots.save_all(results, tmp_path / "unknown")
+    assert not (tmp_path / "unknown" / "quality_labels.svg").exists()
+
+
 def test_recall_by_resolution_is_that_of_the_smallest_defects(folder):
     ((_, y1, _, y2),) = points_of("recall_resolution", folder)
     entries = [

@@ -1,4 +1,4 @@
-"""Quality against what it costs: the charts in which a line joins one network's sizes."""
+"""Quality against what it costs: charts in which a line joins one network's sizes, or shares."""
 
 from __future__ import annotations
 
@@ -15,11 +15,22 @@ from common.comparison.page.text import amount, size_range
 Variant = dict[str, Any]
 
 
+def one_size(results: dict) -> list[list[int]]:
+    """Variants that are one at several shares of the labels, by index, from few to many."""
+    lines: dict[tuple, dict[float, int]] = {}
+    for index, variant in enumerate(results["variants"]):
+        if variant["train_images"]:
+            what = (variant["variant"], variant["height"], variant["width"])
+            lines.setdefault(what, {}).setdefault(variant["share"], index)
+    return [[line[share] for share in sorted(line)] for line in lines.values() if len(line) > 1]
+
+
 @dataclass(frozen=True)
 class Axis:
     """What a variant costs, to be drawn from left to right.
 
-    title may name the {device}. of: the cost, and its range where it has one.
+    title may name the {device}. of: the cost, and its range where it has one. lines: what is
+    joined, in words too; `short` says which point of a line one is.
     """
 
     file: str
@@ -28,6 +39,9 @@ class Axis:
     unit: str
     note: str
     of: Callable[[Variant], tuple[float | None, float | None, float | None]]
+    lines: Callable[[dict], list[list[int]]] = one_network
+    joined: str = "the sizes of one network"
+    short: Callable[[Variant], str] = lambda variant: f"{variant['height']}×{variant['width']}"
 
 
 LATENCY = Axis(
@@ -46,14 +60,23 @@ TRAINING = Axis(
 WORK = Axis(
     "gflop", "work", "GFLOP an image", "GFLOP", "A multiply-add counts as two.", COSTS["gflop"].of,
 )  # fmt: skip
+LABELS = Axis(
+    "labels", "the number of labelled strips", "strips that are trained on", "strips",
+    "Further right more strips with their masks were trained on, in as many steps.",
+    lambda variant: (variant["train_images"], None, None),
+    one_size, "the shares of one variant at one size", lambda variant: f"{variant['share']:.0%}",
+)  # fmt: skip
 
 
 def figures(results: dict) -> list[Figure]:
-    """Quality against latency; and where a network is there at several sizes, against the rest."""
-    if not one_network(results):
-        return [_quality(results, LATENCY)]
-    axes = (LATENCY, RESOLUTION, TRAINING, WORK)
-    return [*(_quality(results, axis) for axis in axes), _recall(results)]
+    """Quality against latency; against the rest where there is a line to draw."""
+    made = [_quality(results, LATENCY)]
+    if one_network(results):
+        made += [_quality(results, axis) for axis in (RESOLUTION, TRAINING, WORK)]
+        made.append(_recall(results))
+    if one_size(results):
+        made.append(_quality(results, LABELS))
+    return made
 
 
 def _quality(results: dict, axis: Axis) -> Figure:
@@ -72,7 +95,7 @@ def _quality(results: dict, axis: Axis) -> Figure:
             )
             panels.append((metric, about["title"], drawn))
     note = f"{axis.note} Vertical bars: 95 % intervals. Dashed: what predicting nothing scores."
-    note += " A line joins the sizes of one network." if one_network(results) else ""
+    note += f" A line joins {axis.joined}." if axis.lines(results) else ""
     return Figure(
         f"quality_{axis.file}", f"Quality against {axis.name}", note, "judge", panels, in_file=2
     )
@@ -107,15 +130,15 @@ def _bins(variant: Variant) -> list[dict]:
 def _lines(
     results: dict, axis: Axis, figure: Callable[[Variant], dict | None]
 ) -> list[list[Point]]:
-    """Every variant that has the figure and the cost, those of one network in one line."""
-    points, networks = {}, one_network(results)
-    inner = {index for line in networks for index in line[:-1]}  # the end says whose a line is
+    """Every variant that has the figure and the cost, joined as the axis says."""
+    points, joined = {}, axis.lines(results)
+    inner = {index for line in joined for index in line[:-1]}  # the end says whose a line is
     for index, variant in enumerate(results["variants"]):
         (x, *spread), given = axis.of(variant), figure(variant)
         if x and given and given["value"] is not None:
-            name = f"{variant['height']}×{variant['width']}" if index in inner else variant["name"]
+            name = axis.short(variant) if index in inner else variant["name"]
             point = told(index, f"{variant['name']}, {amount(x)} {axis.unit}", x, given)
             points[index] = replace(point, name=name, spread=tuple(spread))
-    joined = {index for line in networks for index in line}
-    lines = [*networks, *([index] for index in points if index not in joined)]
+    alone = set(points) - {index for line in joined for index in line}
+    lines = [*joined, *([index] for index in sorted(alone))]
     return [found for line in lines if (found := [points[i] for i in line if i in points])]
