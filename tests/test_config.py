@@ -62,8 +62,9 @@ def test_parse_size_names_its_option() -> None:
 def test_a_resumed_run_keeps_its_size(tmp_path: Path) -> None:
     saved = Config(height=32, width=200).to_json()
     config = {
-        "variant": "unet_64x400", "options": saved, "model": {"num_classes": 5}, "normalisation": [0.5, 0.2],
-        "data": {"root": "", "fingerprint": ""}, "baselines": {}, "git_commit": None, "wandb_id": "",
+        "variant": "unet_64x400", "options": saved, "model": {"num_classes": 5},
+        "normalisation": [0.5, 0.2], "data": {"root": "", "fingerprint": ""}, "baselines": {},
+        "git_commit": None, "wandb_id": "",
     }  # fmt: skip
     (tmp_path / "config.json").write_text(json.dumps(config))
     (tmp_path / "split.csv").touch()

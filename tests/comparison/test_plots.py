@@ -188,7 +188,7 @@ def test_a_line_runs_over_the_shares_of_one_variant_at_one_size(tmp_path):
     plots.save_all(results, tmp_path)
     (x1, y1, x2, y2), _ = points_of("quality_labels", tmp_path)
     x = svg.fitted([2250, 4500, 9000], svg.LEFT + 6, svg.RIGHT, log=True)
-    scores = [v["scores"]["dice_mean"] for v in (quarter, whole, other)]
+    scores = [v["thresholded"]["dice_mean"] for v in (quarter, whole, other)]
     y = svg.fitted([s[k] for s in scores for k in ("low", "high")], svg.BOTTOM, svg.TOP)
     assert [x1, x2] == [x(2250), x(9000)]
     assert [y1, y2] == [y(score["value"]) for score in scores[:2]]
