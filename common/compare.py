@@ -19,47 +19,13 @@ from __future__ import annotations
 
 import shlex
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from functools import partial
-from itertools import chain, count
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
-import torch
 import tyro
 
-from common import labels as labels_module
 from common.cli import run
-from common.comparison import plots, report, results, rivals, timing
-from common.comparison.bootstrap import draw_trainings, replicate
-from common.comparison.contestants import Contestant, Network, Rival
-from common.comparison.entrants import (
-    check_data,
-    load_runs,
-    missing_folds,
-    networks,
-    test_part,
-    variants,
-)  # fmt: skip
-from common.comparison.evaluate import evaluate, pooled
-from common.comparison.glossary import describe
-from common.comparison.page.page import GalleryItem, write_page
-from common.comparison.results import Json, Scored, Training
-from common.comparison.showcase import gallery
-from common.comparison.tally import Tally
-from common.comparison.tracking import log_comparison
-from common.comparison.tune import ensure_thresholds
-from common.devices import pick_device, pick_precision
-from common.errors import UserError
-from common.files import publish, publish_json
-from common.inference import Segmenter
-from common.labels import Labels, read_image
-from common.runs import Run
-
-TIMED_IMAGES = 8
 
 
 @dataclass
@@ -103,174 +69,15 @@ class Config:
             )
 
 
-def compare(config: Config, command: str) -> Json:
-    """Compares, writes everything into `config.out`, and returns what results.json holds.
-
-    command: how it was called, for the record. Raises UserError where runs and data do not belong
-    together, where a disk refuses, and where a batch does not fit the GPU.
-    """
-    try:
-        return _compare(config, command)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {error.filename or config.out}: {error.strerror or error}\n"
-            "Make room or name another folder with --out; what was evaluated so far is kept."
-        ) from error
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"a batch of {config.batch_size} images does not fit the GPU. Lower --batch-size."
-        ) from error
-
-
-def _compare(config: Config, command: str) -> Json:
-    paths, tables = rivals.apart(config.runs)
-    entered = load_runs(paths)
-    labels = labels_module.load(config.data or Path(entered[0].data["root"]))
-    fingerprint = labels_module.fingerprint(labels)
-    check_data(entered, labels, fingerprint)
-    test, asked = test_part(entered, labels)
-    names = test["image"].tolist()
-    device = pick_device(config.device)
-    precision = pick_precision(config.precision, device)
-
-    by_variant = variants([run_record for run_record, _ in asked])
-    notes = missing_folds(entered)
-    masks = {}
-    for name, path in tables.items():
-        if name in by_variant:
-            raise UserError(f"{name} is what a variant is called. Give {path} another name.")
-        masks[name], said = rivals.read(name, path, labels, names)
-        notes += said
-
-    contestants = _networks(asked, labels, config, device, precision)
-    for name, path in tables.items():
-        by_variant[name] = [[len(contestants)]]
-        folder = _folder(config, name, contestants)
-        contestants.append(Rival(predictions=folder, path=path, masks=masks[name]))
-    state = config.out / ".evaluation"
-    tallies = evaluate(
-        contestants, labels, names, [fingerprint, precision], state, config.batch_size
-    )
-    scored = [
-        Scored(name, [_training(names, contestants, tallies, rows) for rows in trainings])
-        for name, trainings in by_variant.items()
-    ]
-    resample = partial(
-        replicate, groups=test["group"].tolist(), resamples=config.resamples, seed=config.seed
-    )
-    entries, replicates = [], []
-    for number, one in enumerate(scored):
-        shares = draw_trainings(len(one.tallies), config.resamples, config.seed, number)
-        entry, drawn = results.variant(one, resample, shares)
-        entries.append(entry)
-        replicates.append(drawn)
-    trained = [one.networks[0] for one in scored if one.networks]  # a network a variant, the first
-    shapes = [
-        [tuple(weight.shape) for weight in one.segmenter.network.state_dict().values()]
-        for one in trained
-    ]
-    named = networks([one.segmenter.run for one in trained], shapes)
-    for entry, name in zip(entries[: len(trained)], named, strict=True):
-        entry["network"] = name
-    whole_tally = scored[0].tallies[0]
-    nothing = results.baseline(whole_tally, resample)
-    sizes = results.sizes(whole_tally)
-    common_size = whole_tally.size == (sizes[0]["height"], sizes[0]["width"])
-    timed = np.flatnonzero(common_size.all(axis=1))[:TIMED_IMAGES]
-    costs = timing.costs(
-        [(one.segmenter, one.thresholds) for one in trained],
-        [read_image(labels.path(names[row])) for row in timed],
-        precision,
-        config.repeats,
-    ) + [timing.UNKNOWN] * len(tables)
-    whole = {
-        "created": datetime.now().astimezone().isoformat(timespec="seconds"),
-        "command": command,
-        "notes": notes,
-        "data": {
-            "root": str(labels.root),
-            "fingerprint": fingerprint,
-            "images": len(names),
-            "clean_images": sum(not labels.classes(name) for name in names),
-            "groups": test["group"].nunique(),
-            "classes": list(range(1, labels.num_classes + 1)),
-            "class_titles": list(labels.class_titles),
-            "sizes": sizes,
-        },
-        "machine": timing.machine(device) | {"precision": precision},
-        "baseline": nothing.values,
-        "metrics": describe(labels.class_titles),
-        "variants": [entry | cost for entry, cost in zip(entries, costs, strict=True)],
-        "differences": results.differences(entries, replicates, "scores"),
-        "differences_thresholded": results.differences(entries, replicates, "thresholded"),
-        "against_nothing": results.against_nothing(entries, replicates, nothing, "scores"),
-        "against_nothing_thresholded": results.against_nothing(
-            entries, replicates, nothing, "thresholded"
-        ),
-    }
-    _write(whole, gallery(scored, labels, names), config, entered[0].options)
-    return whole
-
-
-def _networks(
-    asked: Sequence[tuple[Run, frozenset[str]]],
-    labels: Labels,
-    config: Config,
-    device: torch.device,
-    precision: str,
-) -> list[Contestant]:
-    """Every run with its network on the device, its decision and a folder for its label maps."""
-    result: list[Contestant] = []
-    for run_record, images in asked:
-        segmenter = Segmenter(run_record, device, precision)
-        thresholds = ensure_thresholds(
-            segmenter, labels, config.aim, config.alarms_per_100, config.batch_size
-        )
-        folder = _folder(config, run_record.name, result)
-        result.append(
-            Network(predictions=folder, images=images, segmenter=segmenter, thresholds=thresholds)
-        )
-    return result
-
-
-def _folder(config: Config, name: str, others: Sequence[Contestant]) -> Path:
-    """Where label maps go: by the name, with the first number behind it that is none of others'."""
-    taken = {other.predictions.name for other in others}
-    numbered = (f"{name}-{number}" for number in count(2))
-    free = next(candidate for candidate in chain([name], numbered) if candidate not in taken)
-    return config.out / "predictions" / free
-
-
-def _training(
-    names: Sequence[str],
-    contestants: Sequence[Contestant],
-    tallies: Sequence[Tally],
-    rows: Sequence[int],
-) -> Training:
-    """The training of the contestants in these rows; over them every image is there once."""
-    own = [[name for name in names if contestants[i].tests(name)] for i in rows]
-    tally = pooled(names, zip(own, [tallies[i] for i in rows], strict=True))
-    return Training([contestants[i] for i in rows], tally)
-
-
-def _write(whole: Json, shown: list[GalleryItem], config: Config, options: Json) -> None:
-    out = config.out
-    table = report.table(whole)
-    publish_json(out / "results.json", whole)
-    publish(out / "results.csv", table.to_csv(index=False))
-    publish(out / "results.md", report.markdown(whole))
-    pictures = plots.save_all(whole, out / "plots")
-    write_page(whole, shown, out / "index.html")
-    project, group = options.get("wandb_project"), options.get("wandb_group")
-    log_comparison(whole, table, pictures, shown, out, project, group, config.wandb)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Compares, prints the table and where the page lies; returns the exit code."""
 
     arguments = sys.argv[1:] if argv is None else argv
 
     def show(config: Config) -> None:
+        from common.comparison import report  # these not above: PyTorch takes seconds to load
+        from common.comparison.compare import compare
+
         whole = compare(config, f"python -m common.compare {shlex.join(arguments)}")
         print(report.summary(whole))
         for warning in report.warnings(whole):

@@ -17,12 +17,9 @@ from typing import Annotated, Literal
 import pandas as pd
 import tyro
 
-from common import runs
 from common.cli import run
 from common.config import completed
-from common.dataset.splits import COLUMNS
 from common.errors import UserError
-from common.metrics import merit
 from common.tables import read_rows
 
 
@@ -51,6 +48,9 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
     Dice figures are at the run's own size; seconds are those of all epochs. Where there are folds,
     a column says which, as "0 of 5": each has a val part of its own.
     """
+    from common import runs  # these not above: PyTorch takes seconds to load
+    from common.metrics import merit
+
     rows = []
     for path in paths:
         record = runs.load(path)
@@ -79,6 +79,9 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
 
 def images_of(path: Path, part: str) -> list[str]:
     """Names of the images in a part of the run's split. Raises UserError for a damaged one."""
+    from common import runs
+    from common.dataset.splits import COLUMNS
+
     rows, problems = read_rows(runs.load(path).path / "split.csv", COLUMNS)
     if problems:
         raise UserError(problems[0])

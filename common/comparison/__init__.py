@@ -19,5 +19,6 @@ plots         charts as files
 showcase      which strips the gallery shows
 page          the report page
 tracking      the comparison as a wandb run
+compare       all of that, in this order
 reference     the same predictions, scored the 2020 reference's way
 """
