@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import shlex
 import struct
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
         raise UserError(
             f"cannot write the checkpoint {path}: {error.strerror or error}\n"
             "The last one that was written is untouched; mend this, then continue with "
-            f"--resume {path.parent}."
+            f"--resume {shlex.quote(str(path.parent))}."
         ) from error
 
 

@@ -161,10 +161,12 @@ class TrainConfig:
         return {field.name for field in fields if getattr(self, field.name) != field.default}
 
     def to_json(self) -> dict[str, Any]:
-        """The options as plain JSON values, paths as strings."""
+        """The options as plain JSON values, paths as strings; to data and store from the root."""
+        values = dataclasses.asdict(self)
+        found = {key: values[key].absolute() for key in ("data", "store") if values[key]}
         return {
             key: str(value) if isinstance(value, Path) else value
-            for key, value in dataclasses.asdict(self).items()
+            for key, value in (values | found).items()
         }
 
     @classmethod

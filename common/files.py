@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -67,6 +68,13 @@ def publish(path: Path, content: bytes | str) -> None:
 def publish_json(path: Path, value: Any) -> None:
     """Publishes `value` as indented JSON, which knows no NaN: `without_nan`."""
     publish(path, json.dumps(without_nan(value), indent=2, allow_nan=False) + "\n")
+
+
+def try_folder(folder: Path) -> None:
+    """Makes the folder and writes into it, before work is done for it. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=folder):
+        pass
 
 
 def without_nan(value: Any) -> Any:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -101,7 +102,8 @@ def load(root: Path | str) -> Labels:
     if problems:
         more = f"\n... and {len(problems) - 1} more" if len(problems) > 1 else ""
         raise LabelError(
-            f"{problems[0]}{more}\nList every problem with: python -m data.check {root}"
+            f"{problems[0]}{more}\n"
+            f"List every problem with: python -m data.check {shlex.quote(str(root))}"
         )
     return labels
 
@@ -214,7 +216,8 @@ def _image_names(root: Path, image_dir: Path) -> tuple[str, ...]:
     if not root.is_dir():
         raise LabelError(
             f"no data set {root}: there is no such folder.\n"
-            "Get Kaggle's with: python -m data.download   or make one: python -m data.synthetic"
+            "If it lies elsewhere, name it with --data. Else get Kaggle's with:\n"
+            "python -m data.download   or make one: python -m data.synthetic"
         )
     if not image_dir.is_dir():
         raise LabelError(f"{root} holds no folder train_images/: images belong there.")

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import math
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -148,7 +149,8 @@ class Run:
             return table.apply(pd.to_numeric)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"cannot read {file}: {error}\nResuming writes it anew: --resume {self.path}"
+                f"cannot read {file}: {error}\n"
+                f"Resuming writes it anew: --resume {shlex.quote(str(self.path))}"
             ) from error
 
     def build_model(self, device: torch.device | str = "cpu") -> nn.Module:

@@ -28,6 +28,7 @@ from common import labels, rle
 from common.cli import run
 from common.dataset import drift, near_duplicates
 from common.dataset.splits import group_images
+from common.files import try_folder
 from common.labels import LabelError, Labels
 from common.machine import cores
 from common.progress import tqdm
@@ -188,6 +189,8 @@ def main(argv: list[str] | None = None) -> int:
             from common import runs  # brings torch along, which takes seconds
 
             record = runs.load(config.run)
+        if config.overlays:
+            try_folder(config.overlays)
         found, looks, problems = check(config.root, record.size if record else None)
         pairs = near_duplicate_pairs(looks)
         for line in describe(found, looks, pairs):

@@ -11,6 +11,7 @@ until then it is no data set.
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -134,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
         fetched = download(config.out)
         print(
             f"{config.out} {'now holds' if fetched else 'already holds'} the whole data set.\n"
-            f"next: python -m data.check {config.out}"
+            f"next: python -m data.check {shlex.quote(str(config.out))}"
         )
 
     return run(show, Config, argv)

@@ -14,6 +14,7 @@ import csv
 import json
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import tempfile
@@ -269,7 +270,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def _report(options: Options) -> None:
     out = _make(options)
-    print(f"{options.images} strips in {out}\nnext: python unet_64x400/train.py --data {out}")
+    print(
+        f"{options.images} strips in {out}\n"
+        f"next: python unet_64x400/train.py --data {shlex.quote(str(out))}"
+    )
 
 
 if __name__ == "__main__":

@@ -368,6 +368,15 @@ def refused(capsys, code):
     return message
 
 
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(
+    three_runs, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("common.comparison.compare.evaluate", lambda *_: pytest.fail("too late"))
+    (tmp_path / "file").touch()
+    assert compare(three_runs, tmp_path / "file") == 2
+    assert f"{tmp_path / 'file'}: File exists" in capsys.readouterr().err
+
+
 def test_changed_data_is_refused(three_runs, dataset, tmp_path, capsys):
     changed = tmp_path / "data"
     shutil.copytree(dataset, changed)

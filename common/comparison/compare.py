@@ -34,7 +34,7 @@ from common.comparison.tracking import log_comparison
 from common.comparison.tune import ensure_thresholds
 from common.devices import pick_device, pick_precision
 from common.errors import UserError
-from common.files import publish, publish_json
+from common.files import publish, publish_json, try_folder
 from common.inference import Segmenter
 from common.labels import Labels, read_image
 from common.runs import Run
@@ -72,6 +72,7 @@ def _compare(config: Config, command: str) -> Json:
     check_data(entered, labels, fingerprint)
     test, asked = test_part(entered, labels)
     names = test["image"].tolist()
+    try_folder(config.out)
     device = pick_device(config.device)
     precision = pick_precision(config.precision, device)
 

@@ -6,6 +6,7 @@ variant is the trainings of one recipe, which differ in their seed.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import permutations
@@ -72,7 +73,7 @@ def test_part(
         if (shared := own.train & its.test) and not _are_one_partition(run, own, other, its):
             raise UserError(
                 f"{run.path} was trained on {len(shared)} of the {len(its.test)} test images of "
-                f"{other.path}.\nTrain them on one split: --split {other.path / 'split.csv'}"
+                f"{other.path}.\nTrain them on one split: --split {_typed(other)}"
             )
     trainings = [rows for several in variants(entered).values() for rows in several]
     tested = [frozenset.union(*(parts[i].test for i in rows)) for rows in trainings]
@@ -80,7 +81,7 @@ def test_part(
     if not common:
         raise UserError(
             "\n".join(["the runs have no test image in common.", *missing_folds(entered)])
-            + f"\nTrain them on one split: --split {entered[0].path / 'split.csv'}"
+            + f"\nTrain them on one split: --split {_typed(entered[0])}"
         )
     table = entries[0].loc[entries[0]["image"].isin(common), ["image", "group"]]
     own = ((run, its.test & common) for run, its in zip(entered, parts, strict=True))
@@ -184,6 +185,10 @@ def _are_one_partition(run: Run, own: _Parts, other: Run, its: _Parts) -> bool:
     if mine["fold"] == theirs["fold"]:
         return own.test == its.test
     return own.test.isdisjoint(its.test)
+
+
+def _typed(run: Run) -> str:
+    return shlex.quote(str(run.path / "split.csv"))
 
 
 def _name(run: Run) -> str:

@@ -48,6 +48,12 @@ class Data:
         """Images that an epoch of training draws: the whole train part's number at any share."""
         return int((self.split["split"] == "train").sum())
 
+    @cached_property
+    def val_classes(self) -> list[int]:
+        """Defect classes that the val part shows at the store's size, ascending."""
+        shown = self.store.pixel_counts[self.rows("val"), 1:].any(axis=0)
+        return (np.flatnonzero(shown) + 1).tolist()
+
     def lost_masks(self) -> list[tuple[int, int]]:
         """For each defect class, how many masks have no pixel left at the store's size, of all."""
         masks = np.array([

@@ -77,7 +77,9 @@ def deal(
     if len(names) < len(fractions):
         raise UserError(
             f"{labels.root} has {len(labels.images)} images in {len(names)} groups of "
-            f"near-duplicates; a split into {len(fractions)} parts needs a group for each."
+            f"near-duplicates; a split into {len(fractions)} parts needs a group for each.\n"
+            "Where they are no copies of each other, split them yourself: --split FILE, a table "
+            "image,split,group."
         )
     sets: dict[str, list[tuple[int, ...]]] = {name: [] for name in names}
     for image, name in zip(labels.images, group, strict=True):

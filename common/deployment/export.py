@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,7 @@ from common.deployment import quantise
 from common.deployment.agreement import check
 from common.deployment.deploy import StripNetwork, trace
 from common.errors import UserError
-from common.files import publish, spare
+from common.files import publish, spare, try_folder
 from common.inference import Segmenter
 from common.labels import Labels, read_image, tables_beside
 from common.machine import cores
@@ -45,6 +46,8 @@ def export(config: Config) -> int:
     images = strips_to_check(record, labels, config.images)
     everything = map(labels.path, labels.images) if labels else images
     spare([*everything, *tables_beside(config.out), *record.path.iterdir()], config.out)
+    with _refusals_said(config.out):
+        try_folder(config.out.parent)
     height, width = read_image(images[0]).shape
     strip_size = config.height or height, config.width or width
     images = _of_size(images, strip_size, config.limit)
@@ -170,9 +173,14 @@ def _of_size(images: Sequence[Path], size: tuple[int, int], limit: int | None) -
 
 
 def _publish(path: Path, content: bytes) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with _refusals_said(path):
         publish(path, content)
+
+
+@contextmanager
+def _refusals_said(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 

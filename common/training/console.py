@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from common.distributed import is_main, world_size
 from common.progress import tqdm
 from common.training.state import Training
 
-DICE = "val/dice_class_"  # and the class: pooled Dice, NaN where val does not hold it
+DICE = "val/dice_class_"  # and the class: pooled Dice
 
 
 def say(text: str) -> None:
@@ -58,9 +58,17 @@ def opening(training: Training, resumed: bool) -> None:
         say(f"resuming {training.folder} at epoch {training.progress.epoch + 1}")
 
 
-def epoch(row: dict[str, float], epochs: int, improved: bool, titles: Sequence[str]) -> None:
-    """The one line of an epoch. titles: what to call the defect classes, in order."""
-    missed = [title for k, title in enumerate(titles, start=1) if row[f"{DICE}{k}"] == 0]
+def epoch(
+    row: dict[str, float],
+    epochs: int,
+    improved: bool,
+    titles: Sequence[str],
+    val_classes: Sequence[int],
+) -> None:
+    """The one line of an epoch. titles: what to call the defect classes, in order; val_classes:
+    those that the val part holds.
+    """
+    missed = [titles[k - 1] for k in val_classes if row[f"{DICE}{k}"] == 0]
     say(
         f"epoch {row['epoch'] + 1:3d}/{epochs}  loss {row['train/loss']:.4f}  "
         f"val loss {row['val/loss']:.4f}  mean Dice {row['val/dice_mean']:.3f}  "
@@ -80,11 +88,11 @@ def closing(training: Training) -> None:
         f"Dice {best['val/dice_positive']:.3f}, Kaggle Dice {best['val/kaggle_dice']:.3f}"
     )
     for k, title in enumerate(training.data.labels.class_titles, start=1):
-        dice = best[f"{DICE}{k}"]
-        if math.isnan(dice):
+        if k not in training.data.val_classes:  # whose Dice is 0 as soon as one pixel is invented
             say(f"class {title} does not occur in the val part: nothing is known of it")
-        elif dice == 0:
+        elif best[f"{DICE}{k}"] == 0:
             say(f"class {title} is never found on the val part (Dice 0)")
-    say(f"run directory: {folder}\nnext: python -m common.compare {folder} --out report")
+    typed = shlex.quote(str(folder))
+    say(f"run directory: {folder}\nnext: python -m common.compare {typed} --out report")
     if (folder / "wandb").is_dir():
-        say(f"      wandb leet {folder}/wandb   (dashboard in the terminal)")
+        say(f"      wandb leet {typed}/wandb   (dashboard in the terminal)")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -143,7 +144,7 @@ def _refuse_used(folder: Path) -> None:
     if {path.name for path in folder.iterdir()} - {LOCK, *(path.name for path in _begun(folder))}:
         raise UserError(
             f"--out {folder} already holds files. Name another folder, or continue that run with "
-            f"--resume {folder}."
+            f"--resume {shlex.quote(str(folder))}."
         )
 
 
@@ -195,6 +196,9 @@ def _merge(config: TrainConfig, run: Run) -> TrainConfig:
         raise UserError(
             f"--resume {run.path} continues with the run's own options; these contradict it:\n  "
             + "\n  ".join(conflicts)
+            + "\nLeave them out, or begin a new run: name its folder with --out, without --resume."
         )
+    if (root := Path(run.data["root"])).is_dir():  # --data may have been relative to elsewhere
+        changes.setdefault("data", root)
     kept = {"out": run.path, "split": run.path / "split.csv"}
     return dataclasses.replace(saved, **changes | kept)

@@ -90,7 +90,8 @@ def _run_epoch(training: Training, stop: StopRequest) -> None:
     if distributed.is_main():
         record.record(training, row, improved)
     training.tracker.log_epoch(row, progress.history[progress.best_epoch])
-    console.epoch(row, config.epochs, improved, training.data.labels.class_titles)
+    data = training.data
+    console.epoch(row, config.epochs, improved, data.labels.class_titles, data.val_classes)
 
 
 def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:

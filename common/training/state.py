@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,4 +64,5 @@ class Training(Learner):
 
     @property
     def resume_command(self) -> str:
-        return f"{launcher()} -m {self.config.variant}.train --resume {self.folder}"
+        folder = shlex.quote(str(self.folder))
+        return f"{launcher()} -m {self.config.variant}.train --resume {folder}"

@@ -112,7 +112,9 @@ def test_three_groups_are_enough(monkeypatch, sizes: tuple[int, ...]) -> None:
 
 def test_two_groups_are_not(monkeypatch) -> None:
     unlike(monkeypatch)
-    with pytest.raises(UserError, match=r"9 images in 2 groups .* needs a group for each"):
+    with pytest.raises(
+        UserError, match=r"(?s)9 images in 2 groups .* needs a group for each.*--split FILE"
+    ):
         make_split(no_images([()] * 9, ["a"] * 8 + ["b"]))
 
 

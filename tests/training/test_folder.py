@@ -1,5 +1,7 @@
 """Folders of trainings: reserved by making them, taken over from the dead, never left behind."""
 
+import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,3 +136,23 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path, small_disk, capsys):
     subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
     with pytest.raises(UserError, match="Read-only file system"), claimed(TrainConfig(out=disk)):
         pass
+
+
+def test_data_named_from_another_folder_are_found_on_resuming(trained_run, dataset, tmp_path):
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    saved = json.loads((run / "config.json").read_text())
+    saved["options"]["data"] = "../steel"  # as older versions kept it
+    (run / "config.json").write_text(json.dumps(saved))
+    with claimed(Config(resume=str(run))) as (config, _, resumed):
+        assert resumed
+        assert config.data == dataset.resolve()
+    given = Config(resume=str(run), data=Path("moved"))
+    given.given = frozenset({"resume", "data"})
+    with claimed(given) as (config, _, _):
+        assert config.data == Path("moved")
+
+
+def test_data_and_store_are_kept_as_whole_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = Config(data=Path("steel"), store=Path("s"), out=Path("run")).to_json()
+    assert (options["data"], options["store"]) == (f"{tmp_path}/steel", f"{tmp_path}/s")
