@@ -30,6 +30,8 @@ EXTENSIONS = {
 COLUMNS = ["ImageId", "ClassId", "EncodedPixels"]
 OLD_COLUMNS = ["ImageId_ClassId", "EncodedPixels"]
 TABLES = ("train.csv", "groups.csv", "classes.csv")
+JPEG_MARKER = re.compile(rb"\xff+([^\x00\xd0-\xd7\xff])", re.DOTALL)  # not within pixels
+JPEG_TRIALS = 8
 DEFAULT_CLASSES = 4
 NOTHING = {"", "-1", "1 0", "nan", "none", "null", "na", "n/a", "<na>"}  # masks of no defect
 MOST_CLASSES = 255  # a label map is of bytes
@@ -140,13 +142,10 @@ def read_image(path: Path) -> np.ndarray:
         data = path.read_bytes()
     except OSError as error:
         raise LabelError(f"cannot read {path}: {error.strerror or error}") from error
-    if _is_truncated(data):
+    whole = _ended(data) if _is_truncated(data) else data
+    if whole is None:
         raise LabelError(f"{path} is truncated: its end is missing. Copy or download it again.")
-    flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:  # an empty file, or a header that promises billions of pixels
-        image = None
+    image = _decoded(whole)
     if image is None:
         raise LabelError(f"{path} is not an image that OpenCV can read.")
     if image.dtype == np.uint16:
@@ -339,7 +338,41 @@ def _class_names(path: Path) -> tuple[dict[int, str], list[str]]:
 
 
 def _is_truncated(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end marker."""
+    """Whether a JPEG or PNG seems to lack its end marker; `_ended` looks closer."""
     if data.startswith(b"\xff\xd8"):  # a thumbnail's end comes before the image's own last scan
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
     return data.startswith(b"\x89PNG") and b"IEND\xaeB`\x82" not in data
+
+
+def _ended(data: bytes) -> bytes | None:
+    """What seems truncated, with its end marker, where every pixel is there; else None.
+
+    A JPEG's end may be hidden by what is written behind it. And one without an end has all its
+    pixels if these are the same whatever follows, unless later scans refine them (progressive).
+    """
+    if not data.startswith(b"\xff\xd8"):
+        return None
+    position = 2
+    while marker := JPEG_MARKER.search(data, position):
+        if marker[1] == b"\xd9":
+            return data
+        length = int.from_bytes(data[marker.end() : marker.end() + 2], "big")
+        position = marker.end() + length
+    if b"\xff\xc2" in data:
+        return None
+    rng = np.random.default_rng(0)
+    ended = [
+        data.rstrip(b"\xff") + rng.integers(0, 255, 64, np.uint8).tobytes() + b"\xff\xd9"
+        for _ in range(JPEG_TRIALS)
+    ]
+    first, *others = map(_decoded, ended)
+    same = first is not None and all(np.array_equal(first, other) for other in others)
+    return ended[0] if same else None
+
+
+def _decoded(data: bytes) -> np.ndarray | None:
+    try:
+        flags = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:  # an empty file, or a header that promises billions of pixels
+        return None

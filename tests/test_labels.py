@@ -299,6 +299,24 @@ def test_a_truncated_image_is_refused(tmp_path: Path, suffix: str, share: float)
         read_image(path)
 
 
+def test_a_jpeg_whose_pixels_are_all_there_is_read(tmp_path: Path) -> None:
+    """Also without its end marker, and with another picture's beginning behind it."""
+    path = tmp_path / "x.jpg"
+    cv2.imwrite(str(path), picture((64, 400)))
+    whole, expected = path.read_bytes(), read_image(path)
+    for content in (whole[:-2], whole[:-1], whole + b"\xff\xd8\xff\xda\0\0 and more"):
+        path.write_bytes(content)
+        np.testing.assert_array_equal(read_image(path), expected)
+    for missing in range(5, 60):
+        path.write_bytes(whole[:-missing])
+        with pytest.raises(LabelError, match="truncated"):
+            read_image(path)
+    progressive = cv2.imencode(".jpg", picture((64, 400)), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1]
+    path.write_bytes(progressive.tobytes()[:-2])
+    with pytest.raises(LabelError, match="truncated"):
+        read_image(path)
+
+
 def test_a_whole_thumbnail_does_not_hide_that_the_image_is_cut(tmp_path: Path) -> None:
     """Cameras put a small JPEG, with its own end marker, into the header of the large one."""
     small, large = (cv2.imencode(".jpg", picture(s))[1].tobytes() for s in ((8, 8), (64, 400)))
