@@ -40,6 +40,8 @@ class TrainConfig:
     """Data set root (train_images/ and train.csv). Default: data/severstal, else data/synthetic."""
     out: Path | None = None
     """Run directory. Default: runs/<variant>-<date-time>."""
+    init: Path | None = None
+    """Run, or published folder, whose weights this one starts from, with a schedule of its own."""
     epochs: int = 40
     """Passes over the training part. Another number on resuming stretches the schedule of lr."""
     minutes: InitVar[float | None] = None
@@ -176,7 +178,7 @@ class TrainConfig:
         options = {k: v for k, v in options.items() if (k, v) not in REMOVED.items()}
         if unknown := sorted(set(options) - known):
             raise ValueError(f"unknown options in the run's config.json: {', '.join(unknown)}")
-        paths = {"data", "out", "split", "store"}
+        paths = {"data", "out", "init", "split", "store"}
         return cls(
             **{k: Path(v) if k in paths and v is not None else v for k, v in options.items()}
         )

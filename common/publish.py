@@ -2,7 +2,7 @@
 
     python -m common.publish runs/A --out steel-unet --report report
 
-The folder holds the weights (model.safetensors), config.json, split.csv, metrics.csv,
+The folder holds the weights (model.safetensors), config.json, split.csv, seen.csv, metrics.csv,
 thresholds.json (chosen if the run has none), model.onnx (checked as `common.export` does) and
 README.md, the model card. It names no path of this machine and holds no image. `load_run`,
 `common.predict` and `common.export` read it like a run directory. Nothing is uploaded.

@@ -17,8 +17,8 @@ from tests import tiny
 
 THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0.3), "balanced")
 FILES = {
-    "README.md", "config.json", "metrics.csv", "model.onnx", "model.safetensors", "split.csv",
-    "thresholds.json",
+    "README.md", "config.json", "metrics.csv", "model.onnx", "model.safetensors", "seen.csv",
+    "split.csv", "thresholds.json",
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ import pandas as pd
 
 from common import runs
 from common.config import completed
-from common.dataset import splits
+from common.dataset import ancestry, splits
 from common.errors import UserError
 from common.labels import Labels, is_fingerprint
 from common.runs import Run
@@ -69,6 +69,14 @@ def test_part(
     """
     entries = [splits.read(run.path / "split.csv", labels) for run in entered]
     parts = [_Parts.of(split) for split in entries]
+    tests = set().union(*(one.test for one in parts))
+    for run in entered:
+        if shared := ancestry.known(ancestry.read(run.path), labels, tests):
+            raise UserError(
+                f"{run.path} started from weights (--init) that were trained or validated on "
+                f"{len(shared)} of the test images, such as {min(shared)}. Leave it out, or train "
+                "it on a split that keeps them out of the test part."
+            )
     for (run, own), (other, its) in permutations(zip(entered, parts, strict=True), 2):
         if (shared := own.train & its.test) and not _are_one_partition(run, own, other, its):
             raise UserError(

@@ -8,6 +8,7 @@ splits            who trains, validates, tests: split.csv
 store             every image decoded once, at one size, memory-mapped
 rows              the store's arrays, a checksum a row
 shelf             which stores there are, and which are of no use any more
+ancestry          what earlier weights have seen: seen.csv
 prepare           labels -> split -> store: a data set made ready for one run
 augment           mirrored, shifted, brighter: a batch at a time, on the device
 sampling          how often an epoch draws each image

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from common import labels as labels_module
+from common import runs
 from common.config import PROJECT, TrainConfig
-from common.dataset import splits
+from common.dataset import ancestry, splits
 from common.dataset.store import Store, open_store
 from common.distributed import is_main, one_at_a_time_per_node
 from common.errors import UserError
@@ -30,6 +31,8 @@ class Data:
     store: Store
     share: float = 1.0
     """Of the train part, that is trained on."""
+    seen: ancestry.Seen = field(default_factory=dict)
+    """What earlier weights that it starts from were trained or validated on."""
 
     @property
     def num_classes(self) -> int:
@@ -99,6 +102,11 @@ def prepare(config: TrainConfig) -> Data:
             if config.folds is not None:
                 some = dataclasses.replace(labels, images=tuple(split["image"]))
                 split = splits.make_fold(some, config.folds, config.fold, config.store)
+        seen: ancestry.Seen = {}
+        if config.init and not own:
+            earlier = runs.load(config.init)
+            seen = ancestry.seen_by(earlier)
+            split = _apart(split, ancestry.tainted(earlier, seen, labels, _test(split)), config)
         names = sorted(split["image"])
         size = (config.height, config.width)
         # Groups say who trains, not what a store holds: other ones need no other store.
@@ -106,7 +114,35 @@ def prepare(config: TrainConfig) -> Data:
         if labels.groups is not None:
             content = labels_module.fingerprint(dataclasses.replace(labels, groups=None))
         store = open_store(labels, names, size, config.store, content, config.workers)
-    return Data(labels, fingerprint, split, store, config.share)
+    return Data(labels, fingerprint, split, store, config.share, seen)
+
+
+def _apart(split: pd.DataFrame, tainted: set[str], config: TrainConfig) -> pd.DataFrame:
+    """The split with images that the weights of --init know out of its test part.
+
+    A split that was made here gives their groups to the train part. Raises UserError for one that
+    the user gave or asked for, and where nothing would be left to test on.
+    """
+    if not tainted:
+        return split
+    said = (
+        f"{len(tainted)} of the {len(_test(split))} test images, such as {min(tainted)}, or "
+        f"near-duplicates of them, were trained or validated on by {config.init} or its ancestors"
+    )
+    if config.split or config.folds is not None:
+        raise UserError(f"{said}.\nTest on others (--split), or leave out --init.")
+    groups = set(split.loc[split["image"].isin(tainted), "group"])
+    moved = split["group"].isin(groups) & (split["split"] == "test")
+    split = split.assign(split=split["split"].mask(moved, "train"))
+    if not _test(split):
+        raise UserError(f"{said}: nothing is left to test on. Add strips that it has not seen.")
+    if is_main():
+        print(f"{said}: with their groups they train here, {len(_test(split))} images test")
+    return split
+
+
+def _test(split: pd.DataFrame) -> list[str]:
+    return split.loc[split["split"] == "test", "image"].tolist()
 
 
 def _warn_of_leaks(split: pd.DataFrame, config: TrainConfig, labels: Labels) -> None:

@@ -12,6 +12,7 @@ import torch
 from common import checkpoint, runs, thresholds
 from common import labels as labels_module
 from common.comparison.tune import ensure_thresholds
+from common.dataset import ancestry
 from common.errors import UserError
 from common.files import publish
 from common.inference import Segmenter
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from common.publish import Config
 
 ONNX = "model.onnx"
-PATHS = ("data", "out", "split", "store", "resume")  # options that name places on this machine
+PATHS = ("data", "out", "init", "split", "store", "resume")  # options: places on this machine
 COPIED = ("split.csv", "metrics.csv", thresholds.FILE)
-FILES = {checkpoint.PUBLISHED, "config.json", "README.md", ONNX, *COPIED}
+FILES = {checkpoint.PUBLISHED, "config.json", "README.md", ONNX, ancestry.FILE, *COPIED}
 
 
 def publish_run(config: Config) -> None:
@@ -44,6 +45,7 @@ def publish_run(config: Config) -> None:
         from common.deployment.export import checked_strips  # needs the packages of an extra
 
         contents[ONNX] = checked_strips(run, labels, config.images)
+    contents[ancestry.FILE] = ancestry.written(ancestry.seen_by(run))
     contents |= {name: _content(run.path / name) for name in COPIED}
     contents["config.json"] = json.dumps(public(run), indent=2) + "\n"  # last: it makes the run
     try:

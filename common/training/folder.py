@@ -25,7 +25,7 @@ from common.runs import LOCK, Run
 from common.training import console
 
 RUNS = PROJECT / "runs"
-BEGUN = ("split.csv", ".split.csv.*", ".config.json.*")
+BEGUN = ("split.csv", ".split.csv.*", "seen.csv", ".seen.csv.*", ".config.json.*")
 # A resumed run keeps its options but for these: where things lie, what computes, and how long.
 # Another number of epochs stretches the learning rate's schedule; the others leave the training
 # as it was, but for rounding.

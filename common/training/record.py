@@ -16,7 +16,7 @@ from torch import nn
 
 from common import checkpoint, overlay, thresholds
 from common.config import CHECKOUT, TrainConfig
-from common.dataset import drift, splits
+from common.dataset import ancestry, drift, splits
 from common.dataset.prepare import Data
 from common.errors import UserError
 from common.files import publish, publish_json
@@ -131,6 +131,8 @@ def open_folder(
     """Makes the reserved folder a run directory: it is one as soon as config.json lies in it."""
     try:
         splits.write(data.split, folder / "split.csv")
+        if data.seen:
+            publish(folder / ancestry.FILE, ancestry.written(data.seen))
         publish_json(
             folder / "config.json",
             {

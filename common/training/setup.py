@@ -8,9 +8,10 @@ from importlib import import_module
 from pathlib import Path
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from common import distributed, runs
+from common import checkpoint, distributed, runs
 from common.config import TrainConfig
 from common.dataset.loader import Loader
 from common.dataset.prepare import Data
@@ -49,6 +50,9 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
     if resumed and (folder / "last.pt").exists():
         state = (model, learner.average, learner.optimiser)
         progress = record.restore(folder / "last.pt", device, *state)
+    elif config.init:
+        start_from(model, _arguments(config, data), config)
+        learner.average.load_state_dict(model.state_dict())
     run_id = runs.load(folder).wandb_id if resumed else distributed.from_main(new_run_id())
     floor = _baselines(data)
     details = {
@@ -131,3 +135,26 @@ def _baselines(data: Data) -> dict[str, float]:
         "empty_kaggle": empty["kaggle_dice"],
         "one_class": everywhere["dice_positive"],
     }
+
+
+def start_from(model: nn.Module, arguments: dict[str, int], config: TrainConfig) -> None:
+    """Gives the model the weights of --init; of another number of classes, all but the head's.
+
+    Raises UserError where it is a run of another network.
+    """
+    earlier = runs.load(config.init)
+    same = earlier.model | {"num_classes": arguments["num_classes"]}
+    if earlier.variant != config.variant or same != arguments:
+        raise UserError(
+            f"--init {config.init} is a {earlier.variant} of {earlier.model}; this one is a "
+            f"{config.variant} of {arguments}. Only weights of the same network fit."
+        )
+    weights, path = checkpoint.best_weights(earlier.path)
+    if earlier.num_classes != arguments["num_classes"]:
+        fresh = {k: v for k, v in model.state_dict().items() if k.startswith("head.")}
+        weights = {k: v for k, v in weights.items() if not k.startswith("head.")} | fresh
+        console.say(
+            f"--init {config.init} tells {earlier.num_classes - 1} classes of defect, here are "
+            f"{arguments['num_classes'] - 1}: all its weights are taken but the head's"
+        )
+    checkpoint.load_weights(model, weights, path)
