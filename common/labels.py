@@ -25,7 +25,7 @@ from common.tables import LabelError, can_stand, matcher, near_miss, read_rows, 
 
 EXTENSIONS = {
     ".avif", ".bmp", ".dib", ".gif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm", ".pgm", ".png",
-    ".pnm", ".ppm", ".ras", ".sr", ".tif", ".tiff", ".webp",
+    ".pnm", ".ppm", ".tif", ".tiff", ".webp",
 }  # fmt: skip
 COLUMNS = ["ImageId", "ClassId", "EncodedPixels"]
 OLD_COLUMNS = ["ImageId_ClassId", "EncodedPixels"]

@@ -5,8 +5,10 @@
     python -m data.check data/new_strips --run runs/A
 
 Every image is read and every mask laid on it. Exit code 0 where nothing is wrong, else 2. With a
-run, one line says where the images leave the range of those that the run was trained on. With
---overlays, near-duplicates whose masks disagree most are drawn side by side into DIR/twins.
+run, one line says where the images leave the range of those that the run was trained on. What is
+legal but most likely not meant is "worth a look". With --overlays, truth is drawn on the images
+into DIR/suspects, what is worth a look first, and near-duplicates whose masks disagree most side
+by side into DIR/twins.
 """
 
 from __future__ import annotations
@@ -33,7 +35,9 @@ from common.labels import LabelError, Labels
 from common.machine import cores
 from common.progress import tqdm
 from common.resize import resize_image
-from data import twins
+from data import suspects, twins
+from data.image_files import Facts, facts
+from data.mask_fit import Fit, fit
 
 SHOWN_GROUPS = 10
 
@@ -47,14 +51,15 @@ class Config:
     run: Path | None = None
     """Run directory whose training images these are compared with."""
     overlays: Path | None = None
-    """Folder for pictures of what is worth a look: twins/."""
+    """Folder for pictures of what is worth a look: suspects/ and twins/."""
 
 
 @dataclass(frozen=True)
 class Look:
     """An image that could be read, seen with its masks.
 
-    areas: class -> pixels, of masks that fit. overlap: pixels in more than one mask.
+    areas: class -> pixels, of masks that fit. overlap: pixels in more than one mask. fit: how those
+    masks lie on the image, None where there is none.
     """
 
     name: str
@@ -63,6 +68,8 @@ class Look:
     overlap: int
     statistics: np.ndarray
     description: np.ndarray
+    facts: Facts
+    fit: Fit | None
 
 
 def check(root: Path, size: tuple[int, int] | None = None) -> tuple[Labels, list[Look], list[str]]:
@@ -89,20 +96,27 @@ def _look(found: Labels, size: tuple[int, int] | None, name: str) -> tuple[Look 
         image = labels.read_image(found.path(name))
     except LabelError as error:
         return None, [str(error)]
-    areas, problems = {}, []
+    areas, runs, problems = {}, [], []
     depth = np.zeros(image.shape, np.uint8, order="F")  # as masks are
     for defect_class in found.classes(name):
         try:
-            mask = rle.decode(found.rles[name][defect_class], image.shape)
+            text = found.rles[name][defect_class]
+            mask = rle.decode(text, image.shape)
         except rle.RLEError as error:
             problems.append(f"{found.root / 'train.csv'} ({name}, class {defect_class}): {error}")
         else:
             areas[defect_class] = int(mask.sum())
+            runs.append(rle.runs(text))
             depth += mask
     figures = drift.statistics(resize_image(image, size) if size else image)
     overlap = int((depth > 1).sum())
     description = near_duplicates.describe(image)
-    return Look(name, image.shape, areas, overlap, figures, description), problems
+    lie = None
+    if runs:
+        starts, lengths = (np.concatenate(parts) for parts in zip(*runs, strict=True))
+        lie = fit(image, (depth > 0).astype(np.uint8), starts, lengths)
+    file = facts(found.path(name))
+    return Look(name, image.shape, areas, overlap, figures, description, file, lie), problems
 
 
 def near_duplicate_pairs(looks: list[Look]) -> np.ndarray:
@@ -195,6 +209,7 @@ def main(argv: list[str] | None = None) -> int:
         pairs = near_duplicate_pairs(looks)
         for line in describe(found, looks, pairs):
             print(line)
+        compared = []
         if len(pairs):
             compared = compare_twins(found, looks, pairs)
             for line in twins.describe_twins(found, compared, len(pairs)):
@@ -202,6 +217,12 @@ def main(argv: list[str] | None = None) -> int:
             if config.overlays:
                 drawn = twins.draw_twins(found, compared, config.overlays / "twins")
                 print(f"{drawn} pictures in {config.overlays / 'twins'}")
+        worth = suspects.find(found, looks, compared)
+        for suspicion in worth:
+            print(f"worth a look: {suspicion}")
+        if config.overlays:
+            folder = config.overlays / "suspects"
+            print(f"{suspects.draw(found, looks, worth, folder)} pictures in {folder}")
         known = record.data.get("drift") if record else None
         if known and (line := drift.warning(known, (k.statistics for k in looks))):
             print(f"warning: {line}")
