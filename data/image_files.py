@@ -16,6 +16,7 @@ from common.errors import UserError
 from common.labels import EXTENSIONS
 
 ORIENTATION, PHOTOMETRIC, WHITE_IS_ZERO = 274, 262, 0  # tags of EXIF and TIFF
+NO_END = "Premature end of JPEG file"
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,14 @@ def facts(path: Path) -> Facts:
 
 
 def _jpeg_damage(path: Path) -> str:
-    """OpenCV's decoder writes its warnings to the console without the file's name."""
+    """The decoder's warning, which OpenCV writes to the console without the file's name.
+
+    That the end marker is missing is no damage of an image that could be read.
+    """
     try:
         simplejpeg.decode_jpeg(path.read_bytes(), "GRAY", strict=True)
     except ValueError as error:
-        return str(error)
+        return "" if str(error) == NO_END else str(error)
     return ""
 
 

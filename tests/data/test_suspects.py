@@ -159,6 +159,7 @@ def test_what_files_say_beside_their_pixels(tmp_path: Path, capsys) -> None:
     middle = len(whole) // 2
     (folder / "damaged.jpg").write_bytes(whole[:middle] + bytes(60) + whole[middle + 60 :])
     (folder / "good.jpg").write_bytes(whole + b"further bytes")
+    (folder / "endless.jpg").write_bytes(cv2.imencode(".jpg", strip(52)[0])[1].tobytes()[:-2])
     (folder / "below").mkdir()
     cv2.imwrite(str(folder / "below" / "x.png"), image)
     (folder / "x.heic").write_bytes(b"x")
@@ -170,7 +171,7 @@ def test_what_files_say_beside_their_pixels(tmp_path: Path, capsys) -> None:
         "images in subfolders, which are passed over: 1, such as below/x.png",
         "files passed over for their endings, .heic (1): 1, such as x.heic",
     ]
-    assert facts(folder / "good.jpg") == Facts()
+    assert facts(folder / "good.jpg") == facts(folder / "endless.jpg") == Facts()
 
 
 def test_twelve_bits_in_sixteen(tmp_path: Path, capsys) -> None:
