@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,8 @@ def restore(
     checkpoint.load_weights(average, state["average"], path)
     try:
         optimiser.load_state_dict(state["optimiser"])
-        known = {field.name for field in fields(Progress)}  # older runs counted skipped steps too
-        return Progress(**{k: v for k, v in state["progress"].items() if k in known})
+        counted = {"good", "skipped"}  # steps, by runs of when some could be skipped
+        return Progress(**{k: v for k, v in dict(state["progress"]).items() if k not in counted})
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} was written by another version of this package, or by another: its optimiser "
