@@ -15,6 +15,7 @@ from scipy import fft
 
 BROKEN, WHOLE = 0.4, 0.8  # shares of a mask's pixels that have a neighbour in the next column
 CLEARLY = 0.1  # of that share, by which reading along the rows must be better
+ENLARGED = (2, 3, 4)  # times that an image may have been enlarged
 SMALLEST = 64  # pixels of a mask that can be told whole from broken
 LONGEST = 1 << 24  # pixels from the first to the last of a mask that is searched for its height
 SIDE, BLUR = 2048, 2.0  # pixels: edges are sought in pictures no longer than SIDE
@@ -71,12 +72,18 @@ def _written_height(mask: np.ndarray, lengths: np.ndarray) -> int | None:
     own = _shared(flat, height, len(pixels))
     if width != height and _shared(flat, width, len(pixels)) > max(own + CLEARLY, BROKEN):
         return width
+    usual = np.percentile(lengths, 90)
+    for times in ENLARGED:  # every n-th column is next, so the mask is not broken
+        drawn = height // times
+        fits = own >= BROKEN and usual < drawn and pixels[-1] < len(flat) // times
+        if fits and _shared(flat, drawn, len(pixels)) > own:
+            return drawn
     flat = flat[pixels[0] : pixels[-1] + 1]
     if own >= BROKEN or len(flat) > LONGEST:
         return None
     waves = fft.rfft(flat.astype(np.float32), fft.next_fast_len(2 * len(flat), real=True))
     shared = fft.irfft(np.abs(waves) ** 2)[: len(flat)] / len(pixels)
-    shared[: int(1.5 * np.percentile(lengths, 90)) + 2] = 0  # within a run all is alike
+    shared[: int(1.5 * usual) + 2] = 0  # within a run all is alike
     best = int(shared.argmax())
     return best if shared[best] >= WHOLE else None
 

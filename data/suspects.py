@@ -79,7 +79,7 @@ def _masks(found: Labels, looks: Sequence[Look]) -> Iterable[Suspicion]:
         )
     whole = {name: fit for name, fit in fits.items() if not fit.height}
     first, last = (sum(getattr(fit, k) for fit in whole.values()) for k in ("first", "last"))
-    if last >= 5 and last > 3 * first:
+    if last >= 5 and last > first:
         yield Suspicion(
             f"run lengths that may count from 0 instead of 1 ({last} runs begin in the last row "
             f"and go on in the next column, {first} begin in the first row)",

@@ -1,6 +1,7 @@
 """What is worth a look: each kind is found where it was planted, and a clean set has none."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -70,8 +71,8 @@ def from_zero(mask: np.ndarray) -> str:
     return " ".join(map(str, numbers))
 
 
-def enlarged(image: np.ndarray) -> np.ndarray:
-    return cv2.resize(image, None, fx=1.5, fy=1.5)
+def enlarged(times: float, image: np.ndarray) -> np.ndarray:
+    return cv2.resize(image, None, fx=times, fy=times)
 
 
 def test_a_clean_set_has_nothing_worth_a_look(tmp_path: Path, capsys) -> None:
@@ -83,7 +84,8 @@ def test_a_clean_set_has_nothing_worth_a_look(tmp_path: Path, capsys) -> None:
     [
         (along_rows, lambda image: image, "masks that hold together only when read along the rows"),
         (encode, lambda image: np.rot90(image), "masks that hold together only when read along"),
-        (encode, enlarged, "masks that seem drawn on images of another height (64 pixels)"),
+        (encode, partial(enlarged, 1.5), "masks that seem drawn on images of another height (64 "),
+        (encode, partial(enlarged, 2), "masks that seem drawn on images of another height (64 pix"),
         (encode, np.fliplr, "masks that fit their images' edges better mirrored left to right"),
         (encode, np.flipud, "masks that fit their images' edges better mirrored top to bottom"),
         (
