@@ -82,8 +82,10 @@ def restore(
     checkpoint.load_weights(average, state["average"], path)
     try:
         optimiser.load_state_dict(state["optimiser"])
-        counted = {"good", "skipped"}  # steps, by runs of when some could be skipped
-        return Progress(**{k: v for k, v in dict(state["progress"]).items() if k not in counted})
+        progress = dict(state["progress"])
+        for name in ("best", "good", "skipped"):  # of older runs, which counted otherwise
+            progress.pop(name, None)
+        return Progress(**progress)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} was written by another version of this package, or by another: its optimiser "
