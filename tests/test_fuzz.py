@@ -129,7 +129,7 @@ def plant_quadratic_time() -> None:
 
 def plant_an_unchecked_class() -> None:
     """Reads a class without asking whether it is a number."""
-    labels._class_number = int
+    labels._class_number = lambda text, *_: int(text)
 
 
 @needs_atheris
