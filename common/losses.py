@@ -13,6 +13,7 @@ sum over one 128x800 image already overflows, in bfloat16 it loses all but two d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,10 +43,34 @@ def binary_cross_entropy(
     `cross_entropy`, so a rare class gains weight where it is present, not where it is absent.
     """
     # -log sigmoid(-x) where the class is absent, -log sigmoid(x) = softplus(x) - x where present.
-    terms = F.softplus(logits).sum(dim=1) - logits.gather(1, target.unsqueeze(1)).squeeze(1)
+    terms = SoftplusSum.apply(logits) - logits.gather(1, target.unsqueeze(1)).squeeze(1)
     if class_weights is not None:
         terms = terms * class_weights[target]
     return terms.mean() / logits.shape[1]
+
+
+class SoftplusSum(torch.autograd.Function):
+    """Sum over C of log(1 + exp(x)), of (N, C, H, W) float32: (N, H, W).
+
+    The sum of logarithms is taken as one logarithm of a product, of factors between 1 and 2: a
+    fifth of the time on a CPU, where logarithms are dear. Its error is that of float32 near 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor) -> Tensor:
+        ctx.save_for_backward(logits)
+        total = logits.clamp(min=0).sum(dim=1)
+        for some in logits.split(100, dim=1):  # a product of 128 could be too large for float32
+            first, *others = some.abs().neg_().exp_().add_(1).unbind(1)
+            for factor in others:
+                first *= factor
+            total += first.log_()
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (logits,) = ctx.saved_tensors
+        return logits.sigmoid().mul_(gradient.unsqueeze(1))
 
 
 def soft_dice(logits: Tensor, target: Tensor) -> Tensor:

@@ -73,7 +73,8 @@ class Up(nn.Module):
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
         """(N, inputs, H, W), (N, outputs, 2H, 2W) -> (N, outputs, 2H, 2W)."""
-        return depth_to_space(self.expand(features)).add_(skip)
+        # Not in place: a view changed in place has slow gradients, no longer channels last.
+        return depth_to_space(self.expand(features)) + skip
 
 
 class SlimDeepUNet(nn.Module):

@@ -49,6 +49,22 @@ def test_cross_entropy_is_the_mean_over_pixels_of_weighted_terms(weights):
     torch.testing.assert_close(build_loss("ce", weights)(logits, target), expected)
 
 
+@pytest.mark.parametrize("classes", [1, 5, 254])
+@pytest.mark.parametrize("scale", [0.0, 1.0, 50.0])
+def test_softplus_sum_and_its_gradient_are_those_of_torch(classes, scale):
+    logits = scale * torch.randn(2, classes, 3, 4, generator=torch.Generator().manual_seed(0))
+    weight = torch.linspace(-1, 1, 12).view(3, 4)
+
+    def ours(logits, _):
+        return (weight * losses.SoftplusSum.apply(logits)).sum()
+
+    def theirs(logits, _):
+        return (weight * F.softplus(logits).sum(dim=1)).sum()
+
+    torch.testing.assert_close(ours(logits, None), theirs(logits, None), rtol=1e-5, atol=1e-4)
+    torch.testing.assert_close(gradient(ours, logits, None), gradient(theirs, logits, None))
+
+
 @pytest.mark.parametrize("weights", [None, WEIGHTS])
 def test_binary_cross_entropy_weighs_all_channels_by_the_true_class(weights):
     logits, target = random_batch()
