@@ -79,7 +79,8 @@ class TrainConfig:
     size: InitVar[str | None] = None
     """HxW, such as 128x800: --height and --width in one."""
     crop: str | None = None
-    """HxW: train on crops of the strips, as many as make up a strip's area for each of a batch."""
+    """HxW, each in pixels or a share of the input's as 100%x32%: train on crops of the strips, as
+    many as make up a strip's area for each of a batch."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """Draw all strips alike, or those with rare classes more often (repeat factors)."""
     base_channels: int = 64
@@ -140,7 +141,7 @@ class TrainConfig:
         except ValueError as error:
             raise ValueError(f"--loss: {error}") from error
         if self.crop is not None:
-            crop, size = parse_size("--crop", self.crop), (self.height, self.width)
+            crop, size = self.crop_size, (self.height, self.width)
             if any(part > whole for part, whole in zip(crop, size, strict=True)):
                 raise ValueError(
                     f"--crop {self.crop} is larger than the input, {self.height}x{self.width}"
@@ -153,7 +154,9 @@ class TrainConfig:
     @property
     def crop_size(self) -> tuple[int, int] | None:
         """Height and width of the crops; None where whole strips are trained on."""
-        return None if self.crop is None else parse_size("--crop", self.crop)
+        if self.crop is None:
+            return None
+        return parse_size("--crop", self.crop, whole=(self.height, self.width))
 
     def given_options(self) -> set[str]:
         """Options that were asked for; without a command line, those that are not the default."""
@@ -205,11 +208,24 @@ def loss_names(name: str) -> list[str]:
     return names
 
 
-def parse_size(option: str, text: str) -> tuple[int, int]:
-    """Height and width of "HxW". Raises ValueError that names the option."""
-    if not (found := re.fullmatch(r"(\d+)x(\d+)", text)):
-        raise ValueError(f"{option} must be HxW, such as 128x800, got {text!r}")
-    return int(found[1]), int(found[2])
+def parse_size(option: str, text: str, whole: tuple[int, int] | None = None) -> tuple[int, int]:
+    """Height and width of "HxW". Raises ValueError that names the option.
+
+    whole: height and width of what percentages are of, where those are taken too; a share is
+    brought to the nearest multiple of 8 that fits.
+    """
+    side = r"(\d+)" if whole is None else r"(\d+|(?:100|\d\d?)%)"
+    if not (found := re.fullmatch(f"{side}x{side}", text)):
+        or_shares = "" if whole is None else " or 100%x32%"
+        raise ValueError(f"{option} must be HxW, such as 128x800{or_shares}, got {text!r}")
+    height, width = whole or (0, 0)
+    return _pixels(found[1], height), _pixels(found[2], width)
+
+
+def _pixels(side: str, whole: int) -> int:
+    if not side.endswith("%"):
+        return int(side)
+    return min(max(1, round(int(side[:-1]) / 100 * whole / 8)), whole // 8) * 8
 
 
 def _flag(name: str) -> str:

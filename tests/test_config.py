@@ -59,6 +59,29 @@ def test_parse_size_names_its_option() -> None:
         parse_size("--crop", "256")
 
 
+@pytest.mark.parametrize(
+    ("crop", "size", "expected"),
+    [
+        ("256x512", (256, 1600), (256, 512)),
+        ("100%x32%", (256, 1600), (256, 512)),
+        ("100%x32%", (64, 400), (64, 128)),
+        ("50%x128", (32, 200), (16, 128)),
+        ("100%x100%", (100, 200), (96, 200)),  # what 8 divides
+        ("1%x1%", (64, 400), (8, 8)),
+    ],
+)
+def test_a_crop_in_pixels_or_as_a_share_of_the_input(
+    crop: str, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert Config(height=size[0], width=size[1], crop=crop).crop_size == expected
+
+
+@pytest.mark.parametrize("crop", ["101%x32%", "32%", "-5%x32%", "3.5%x32%"])
+def test_an_impossible_share_for_a_crop_is_refused(crop: str) -> None:
+    with pytest.raises(ValueError, match="--crop"):
+        Config(height=64, width=400, crop=crop)
+
+
 def test_a_resumed_run_keeps_its_size(tmp_path: Path) -> None:
     saved = Config(height=32, width=200).to_json()
     config = {
