@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from common import cli
-from common import labels as labels_module
 from common.dataset.images import find_images
 from common.errors import UserError
 
@@ -63,7 +62,7 @@ def alarms(config: Config) -> None:
     from common.inference import Segmenter
 
     record = runs.load(config.run)
-    labels = labels_module.load(config.data or record.data["root"])
+    labels = record.labels(config.data)
     more_clean = find_images(config.clean) if config.clean else []
     segmenter = Segmenter(record, pick_device(config.device))
     choices = false_alarms.choices(segmenter, labels, config.rate, more_clean)

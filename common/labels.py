@@ -35,6 +35,8 @@ JPEG_TRIALS = 8
 DEFAULT_CLASSES = 4
 NOTHING = {"", "-1", "1 0", "nan", "none", "null", "na", "n/a", "<na>"}  # masks of no defect
 MOST_CLASSES = 255  # a label map is of bytes
+BITS = (8, 10, 12, 14, 16)  # that cameras use of a 16-bit picture's
+SHALLOW = {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".pbm", ".webp"}  # never 16 bits
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ class Labels:
     images: sorted file names. rles: image -> class -> run-length encoding, without empty ones.
     groups: image -> group, from groups.csv; None where there is no such file. num_classes: defect
     classes, the largest of train.csv and classes.csv; 4 where neither has a row. class_names:
-    class -> name, from classes.csv, of those that have one.
+    class -> name, from classes.csv, of those that have one. bits: in use of the values of 16-bit
+    images, the lower ones (see `bits_in_use`); what `read` scales by.
     """
 
     root: Path
@@ -54,6 +57,7 @@ class Labels:
     groups: dict[str, str] | None
     num_classes: int
     class_names: dict[int, str] = field(default_factory=dict)
+    bits: int = 16
 
     @property
     def class_titles(self) -> tuple[str, ...]:
@@ -63,6 +67,10 @@ class Labels:
     def path(self, name: str) -> Path:
         """Where the image lies."""
         return self.image_dir / name
+
+    def read(self, name: str) -> np.ndarray:
+        """The image as grey values (H, W) uint8; see `read_image`."""
+        return read_image(self.path(name), self.bits)
 
     def classes(self, name: str) -> tuple[int, ...]:
         """Defect classes of an image, ascending; empty where it is clean."""
@@ -132,12 +140,69 @@ def tables_beside(path: Path) -> list[Path]:
     return [root / name for name in TABLES] if (root / "train_images").is_dir() else []
 
 
-def read_image(path: Path) -> np.ndarray:
-    """The image as grey values (H, W) uint8; 16-bit ones are scaled down by 256.
+def bits_in_use(labels: Labels) -> int:
+    """The bits that hold the largest value of all 16-bit images, one of BITS; 16 without such.
+
+    A camera of 12 bits writes 16-bit files that use a sixteenth of their range. Images of formats
+    that can have 16 bits are decoded for it. What cannot be read is left to who reads it.
+    """
+    paths = [path for path in map(labels.path, labels.images) if _may_be_deep(path)]
+    with ThreadPoolExecutor(cores()) as pool:
+        work = pool.map(_largest_value, paths)
+        bar = tqdm(work, "bits in use", len(paths), leave=False, unit="image", disable=not paths)
+        largest = max(bar, default=-1)
+    return next(bits for bits in BITS if largest < 2**bits) if largest >= 0 else 16
+
+
+def _may_be_deep(path: Path) -> bool:
+    if path.suffix.lower() != ".png":
+        return path.suffix.lower() not in SHALLOW
+    try:
+        with path.open("rb") as file:
+            return file.read(25)[24:] == b"\x10"  # the header's bit depth
+    except OSError:
+        return False
+
+
+def _largest_value(path: Path) -> int:
+    try:
+        image = _undamaged(path)
+    except LabelError:
+        return -1
+    return int(image.max()) if image.dtype == np.uint16 else -1
+
+
+def read_image(path: Path, bits: int = 16) -> np.ndarray:
+    """The image as grey values (H, W) uint8; 16-bit ones are scaled down from `bits` bits.
 
     Raises LabelError where it is missing, no image, or cut off: OpenCV may fill the rest of a
-    truncated file with grey and say nothing.
+    truncated file with grey and say nothing. Also where a value needs more than `bits` bits.
     """
+    try:
+        return eight_bits(_undamaged(path), bits)
+    except ValueError as error:
+        raise LabelError(f"{path} {error}") from error
+
+
+def eight_bits(image: np.ndarray, bits: int) -> np.ndarray:
+    """Grey values as uint8: those of uint16 without all but the upper 8 of their lower `bits`.
+
+    Raises ValueError for other types, and where a value of uint16 needs more bits.
+    """
+    if image.dtype == np.uint16:
+        if (largest := int(image.max(initial=0))) >= 2**bits:
+            raise ValueError(
+                f"holds the value {largest}; the 16-bit images of this data set use {bits} bits, "
+                f"to {2**bits - 1}. Check the camera's settings, or train on images like this one."
+            )
+        return (image >> (bits - 8)).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise ValueError(f"has {image.dtype} pixels; 8 or 16 bits a pixel are read.")
+    return image
+
+
+def _undamaged(path: Path) -> np.ndarray:
+    """The image's grey values (H, W) as they are stored."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -148,10 +213,6 @@ def read_image(path: Path) -> np.ndarray:
     image = _decoded(whole)
     if image is None:
         raise LabelError(f"{path} is not an image that OpenCV can read.")
-    if image.dtype == np.uint16:
-        image = (image >> 8).astype(np.uint8)
-    if image.dtype != np.uint8:
-        raise LabelError(f"{path} has {image.dtype} pixels; 8 or 16 bits a pixel are read.")
     return image
 
 

@@ -8,7 +8,7 @@ import json
 import math
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,10 @@ import torch
 from torch import nn
 
 from common import checkpoint
+from common import labels as labels_module
 from common.config import HOME
 from common.errors import UserError
-from common.labels import class_titles
+from common.labels import BITS, Labels, class_titles
 
 LOCK = ".lock"  # held by the process that trains in the directory
 # Columns of metrics.csv that commands need.
@@ -90,6 +91,7 @@ PARTS = {
     "data.root": Part("a path", _is_text),
     "data.fingerprint": Part("a fingerprint", _is_text),
     "data.class_names": Part("names of classes", _are_names, needed=False),
+    "data.bits": Part(f"one of {BITS}", lambda v: type(v) is int and v in BITS, needed=False),
     "data.drift": Part("ranges by name", _are_all(_is_range), needed=False),
     "baselines": Part("figures by name", _are_all(_is_figure)),
     "git_commit": Part("a commit or null", lambda value: value is None or _is_text(value)),
@@ -103,7 +105,8 @@ class Run:
     """What a run directory says of itself.
 
     num_classes counts the background. normalisation is (mean, std) of grey values in [0, 1].
-    data holds root, fingerprint, class names and the drift reference of the training images.
+    data holds root, fingerprint, class names, the bits in use of 16-bit images, and the drift
+    reference of the training images.
     versions: of Python and the libraries that trained it; empty in a run of before they were kept.
     """
 
@@ -133,9 +136,19 @@ class Run:
         return class_titles(self.num_classes - 1, {int(k): name for k, name in names.items()})
 
     @property
+    def bits(self) -> int:
+        """What 16-bit images are scaled down from; 16 in a run of before others were known."""
+        return self.data.get("bits", 16)
+
+    @property
     def size(self) -> tuple[int, int]:
         """Height and width of the network's input."""
         return self.options["height"], self.options["width"]
+
+    def labels(self, root: Path | None = None) -> Labels:
+        """The data set that it was trained on, or the one in `root`, its images read alike."""
+        found = labels_module.load(root or self.data["root"])
+        return replace(found, bits=self.bits)
 
     def metrics(self) -> pd.DataFrame:
         """metrics.csv: a row an epoch, all of them numbers. Raises UserError where it is not so."""

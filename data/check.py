@@ -79,6 +79,7 @@ def check(root: Path, size: tuple[int, int] | None = None) -> tuple[Labels, list
     taken; None for their own. Raises LabelError where there is no data set to look at.
     """
     found, problems = labels.inspect(root)
+    found = replace(found, bits=labels.bits_in_use(found))
     looks = []
     pool = ThreadPoolExecutor(cores())
     try:
@@ -93,7 +94,7 @@ def check(root: Path, size: tuple[int, int] | None = None) -> tuple[Labels, list
 
 def _look(found: Labels, size: tuple[int, int] | None, name: str) -> tuple[Look | None, list[str]]:
     try:
-        image = labels.read_image(found.path(name))
+        image = found.read(name)
     except LabelError as error:
         return None, [str(error)]
     areas, runs, problems = {}, [], []

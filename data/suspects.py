@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from common import overlay
-from common.labels import Labels, read_image
+from common.labels import Labels
 from data.image_files import Facts, passed_over
 from data.mask_fit import UPRIGHT, Fit
 from data.twins import Twins
@@ -131,10 +131,9 @@ def _pictures(looks: Sequence[Look]) -> Iterable[Suspicion]:
             yield Suspicion(what, names)
     deep = {look.name: look.facts.bits for look in looks if look.facts.bits is not None}
     if deep and (bits := max(deep.values())) <= USED_BITS:
-        levels = max(2**bits // 256, 1)
         yield Suspicion(
-            f"16-bit images of which none uses more than {bits} bits; divided by 256 they keep "
-            f"{levels} grey levels (stretch them to 16 bits)",
+            f"16-bit images of which none uses more than {bits} bits; they are read as such, and "
+            "brighter ones are refused later",
             list(deep),
         )
 
@@ -178,7 +177,7 @@ def draw(
     names = list(dict.fromkeys([*marked, *sorted(fits, key=fits.get)]))[:DRAWN]
     folder.mkdir(parents=True, exist_ok=True)
     for rank, name in enumerate(names, 1):
-        image = read_image(found.path(name))
+        image = found.read(name)
         picture = overlay.draw(image, found.label_map(name, image.shape))
         overlay.save(folder / f"{rank:03d}-{Path(name).stem}.png", picture)
     return len(names)

@@ -20,7 +20,7 @@ from scipy import fft
 
 from common import overlay, rle
 from common.dataset.near_duplicates import align, describe, laid, turned
-from common.labels import Labels, read_image
+from common.labels import Labels
 from common.machine import cores
 from common.progress import tqdm
 
@@ -65,7 +65,7 @@ def compare(found: Labels, pairs: Sequence[tuple[str, str]]) -> list[Twins]:
 
 
 def _compare(found: Labels, first: str, second: str) -> Twins | None:
-    images = [read_image(found.path(name)) for name in (first, second)]
+    images = [found.read(name) for name in (first, second)]
     details = [describe(image)[None] for image in images]
     _, ((turn, *move),) = align(*details)
     one, two = laid(images[0]), turned(laid(images[1]), turn)
@@ -167,6 +167,6 @@ def draw_twins(found: Labels, twins: Sequence[Twins], folder: Path) -> int:
 
 
 def _drawn(found: Labels, name: str) -> np.ndarray:
-    image = read_image(found.path(name))
+    image = found.read(name)
     label_map = found.label_map(name, image.shape)
     return overlay.draw(laid(image), laid(label_map))

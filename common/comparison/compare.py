@@ -36,7 +36,7 @@ from common.devices import pick_device, pick_precision
 from common.errors import UserError
 from common.files import publish, publish_json, try_folder
 from common.inference import Segmenter
-from common.labels import Labels, read_image
+from common.labels import Labels
 from common.runs import Run
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def compare(config: Config, command: str) -> Json:
 def _compare(config: Config, command: str) -> Json:
     paths, tables = rivals.apart(config.runs)
     entered = load_runs(paths)
-    labels = labels_module.load(config.data or Path(entered[0].data["root"]))
+    labels = entered[0].labels(config.data)
     fingerprint = labels_module.fingerprint(labels)
     check_data(entered, labels, fingerprint)
     test, asked = test_part(entered, labels)
@@ -122,7 +122,7 @@ def _compare(config: Config, command: str) -> Json:
     timed = np.flatnonzero(common_size.all(axis=1))[:TIMED_IMAGES]
     costs = timing.costs(
         [(one.segmenter, one.thresholds) for one in trained],
-        [read_image(labels.path(names[row])) for row in timed],
+        [labels.read(names[row]) for row in timed],
         precision,
         config.repeats,
     ) + [timing.UNKNOWN] * len(tables)

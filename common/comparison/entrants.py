@@ -42,7 +42,7 @@ def load_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def check_data(entered: Sequence[Run], labels: Labels, fingerprint: str) -> None:
-    """Raises UserError unless every run was trained on this very data set."""
+    """Raises UserError unless every run was trained on this very data set, read alike."""
     others = [
         run for run in entered if not is_fingerprint(run.data["fingerprint"], labels, fingerprint)
     ]
@@ -53,6 +53,12 @@ def check_data(entered: Sequence[Run], labels: Labels, fingerprint: str) -> None
         raise UserError(
             f"the data in {labels.root} (fingerprint {fingerprint}) is not what these runs were "
             f"trained on:\n{listed}\nName their data with --data, or leave them out."
+        )
+    if len({run.bits for run in entered}) > 1:
+        listed = "\n".join(f"  {run.path}: {run.bits} bits" for run in entered)
+        raise UserError(
+            f"16-bit images have not the same bits in use for all runs:\n{listed}\n"
+            "Compare those of one kind, or train the others anew."
         )
 
 

@@ -106,7 +106,7 @@ def decoded_batches(
     """
     paths = [labels.path(name) for name in names]
     batch_size, depth = (1, 0) if any_large(paths) else (batch_size, 2 * batch_size)
-    images = ahead(read_image, paths, pool, depth)
+    images = ahead(labels.read, names, pool, depth)
     pairs = zip(names, images, strict=True)
     for _, same_size in groupby(pairs, key=lambda pair: pair[1].shape):
         yield from batches(same_size, batch_size)

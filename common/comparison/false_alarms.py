@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -107,7 +108,7 @@ def largest_areas(
     """
     truths = iter(truths) if truths is not None else None
     with ThreadPoolExecutor(cores()) as pool:
-        images = ahead(read_image, paths, pool, depth=8)
+        images = ahead(partial(read_image, bits=segmenter.run.bits), paths, pool, depth=8)
         for image in tqdm(images, "strips", len(paths), unit="image", leave=False):
             # With one probability for all classes the likeliest defect is the one that counts.
             likeliest, best = segmenter.probabilities([image])[0, 1:].max(0)
@@ -129,5 +130,5 @@ def _largest(label_map: np.ndarray, where: np.ndarray) -> int:
 
 def _with_truths(labels: Labels, names: Sequence[str]) -> tuple[list[Path], Iterator[np.ndarray]]:
     paths = [labels.path(name) for name in names]
-    shapes = (read_image(path).shape for path in paths)
+    shapes = (labels.read(name).shape for name in names)
     return paths, (labels.label_map(*pair) for pair in zip(names, shapes, strict=True))

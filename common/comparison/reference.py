@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -144,7 +143,7 @@ def _text(value: float) -> str:
 def score(config: Config) -> None:
     """Prints and writes the section on the runs of `config`."""
     entered = load_runs(config.runs)
-    labels = labels_module.load(config.data or Path(entered[0].data["root"]))
+    labels = entered[0].labels(config.data)
     check_data(entered, labels, labels_module.fingerprint(labels))
     _, asked = test_part(entered, labels)
     device = pick_device(config.device)

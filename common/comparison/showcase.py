@@ -13,7 +13,7 @@ from common.comparison.page.page import GalleryItem
 from common.comparison.results import Scored
 from common.comparison.tally import Tally
 from common.dataset.images import LARGE
-from common.labels import Labels, read_image
+from common.labels import Labels
 from common.metrics import image_sums
 from common.resize import resize_image, resize_labels
 
@@ -58,7 +58,7 @@ def gallery(scored: Sequence[Scored], labels: Labels, names: Sequence[str]) -> l
     dice = {one.name: image_dice(one.tallies[0]) for one in scored}
     items = []
     for row in choose([one.tallies[0] for one in scored]):
-        image = read_image(labels.path(names[row]))
+        image = labels.read(names[row])
         size = _shown_size(image.shape)
         items.append(
             GalleryItem(

@@ -19,7 +19,7 @@ from common.dataset.images import LARGE
 from common.errors import UserError
 from common.files import publish
 from common.inference import Segmenter
-from common.labels import Labels, read_image
+from common.labels import Labels
 from common.machine import cores
 from common.progress import tqdm
 from common.thresholds import CURVE_FILE, Thresholds
@@ -100,7 +100,7 @@ def tune(
 def scaled_areas(labels: Labels, names: Sequence[str]) -> np.ndarray:
     """AREAS, (A,) int64, for images whose median size is not that of a strip."""
     with ThreadPoolExecutor(cores()) as pool:
-        pixels = list(pool.map(lambda name: read_image(labels.path(name)).size, names))
+        pixels = list(pool.map(lambda name: labels.read(name).size, names))
     return np.round(np.array(AREAS) * np.median(pixels) / STRIP_PIXELS).astype(np.int64)
 
 

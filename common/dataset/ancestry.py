@@ -12,6 +12,7 @@ import hashlib
 import io
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -78,11 +79,12 @@ def tainted(run: Run, seen: Seen, labels: Labels, test: list[str]) -> set[str]:
     again = known(seen, labels, labels.images)
     files = _files(run)
     elsewhere = [files[name] for name in seen.values() if name in files]
-    paths = [*map(labels.path, test), *map(labels.path, sorted(again)), *elsewhere]
+    reads = [partial(labels.read, name) for name in [*test, *sorted(again)]]
+    reads += [partial(read_image, path, run.bits) for path in elsewhere]
     with ThreadPoolExecutor(cores()) as pool:
-        details = list(pool.map(lambda path: near_duplicates.describe(read_image(path)), paths))
+        details = list(pool.map(lambda read: near_duplicates.describe(read()), reads))
     i, j = near_duplicates.pairs(details).T
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(paths),) * 2)
+    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(reads),) * 2)
     group = connected_components(graph, directed=False)[1]
     alike = np.isin(group[: len(test)], group[len(test) :])
     return (again & set(test)) | {name for name, yes in zip(test, alike, strict=True) if yes}

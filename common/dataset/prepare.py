@@ -90,6 +90,8 @@ def prepare(config: TrainConfig) -> Data:
     with one_at_a_time_per_node():
         root = config.data or default_root()
         labels = labels_module.load(root)
+        bits = runs.load(config.out).bits if own else labels_module.bits_in_use(labels)
+        labels = dataclasses.replace(labels, bits=bits)
         fingerprint = labels_module.fingerprint(labels)
         if config.split:
             split = splits.read(config.split, labels)

@@ -26,7 +26,7 @@ from common.dataset import near_duplicates
 from common.dataset.stratify import apportion, shuffled
 from common.errors import UserError
 from common.files import publish
-from common.labels import Labels, fingerprint, read_image
+from common.labels import Labels, fingerprint
 from common.machine import cores
 from common.progress import tqdm
 from common.tables import matcher, read_rows
@@ -197,7 +197,8 @@ def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarra
     cache: folder where they are kept under the data set's fingerprint. Raises UserError for an
     image that cannot be read and a cache that cannot be written.
     """
-    path = cache / f"near-duplicates-{VERSION}-{fingerprint(labels)}.npy" if cache else None
+    bits = "" if labels.bits == 16 else f"-{labels.bits}-bits"
+    path = cache / f"near-duplicates-{VERSION}-{fingerprint(labels)}{bits}.npy" if cache else None
     if path and path.exists():
         pairs = _kept_pairs(path, len(labels.images))
         if pairs is not None:
@@ -205,7 +206,7 @@ def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarra
         print(f"{path} is damaged; near-duplicates are looked for anew")
     pool = ThreadPoolExecutor(cores())  # decoding and resizing release the interpreter lock
     try:
-        work = pool.map(lambda name: near_duplicates.describe(read_image(labels.path(name))),
+        work = pool.map(lambda name: near_duplicates.describe(labels.read(name)),
                         labels.images)  # fmt: skip
         found = list(tqdm(work, "near-duplicates", len(labels.images), unit="image", leave=False))
     finally:

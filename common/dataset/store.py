@@ -26,7 +26,7 @@ import numpy as np
 from common.dataset import rows
 from common.dataset.rows import Layout, Rows
 from common.errors import UserError
-from common.labels import Labels, read_image
+from common.labels import Labels
 from common.locks import hold
 from common.machine import cores
 from common.progress import tqdm
@@ -68,7 +68,8 @@ def open_store(
     not fit its image, a folder that cannot be written and a disk that is too small or broken.
     """
     names = tuple(names)
-    identity = json.dumps([VERSION, fingerprint, size, labels.num_classes, names])
+    bits = [] if labels.bits == 16 else [labels.bits]
+    identity = json.dumps([VERSION, fingerprint, size, labels.num_classes, names, *bits])
     key = hashlib.blake2b(identity.encode(), digest_size=8).hexdigest()
     home = Path(folder) / f"{size[0]}x{size[1]}-{key}"
     form = rows.layout(len(names), size, labels.num_classes + 1)
@@ -145,7 +146,7 @@ def _fill(
     def fill_row(row: int) -> None:
         if arrays.is_whole(row):
             return
-        image = read_image(labels.path(names[row]))
+        image = labels.read(names[row])
         label_map = labels.label_map(names[row], image.shape)
         arrays.put(row, resize_image(image, size), resize_labels(label_map, size))
 

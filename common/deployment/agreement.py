@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def check(
         ThreadPoolExecutor(cores()) as pool,
         tqdm(total=len(paths), desc="check", unit="image") as bar,
     ):
-        images = ahead(read_image, paths, pool, 2 * BATCH)
+        images = ahead(partial(read_image, bits=segmenter.run.bits), paths, pool, 2 * BATCH)
         for batch in batches(images, BATCH):
             expected = segmenter.probabilities(batch)
             found, label_maps = session.run(

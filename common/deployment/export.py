@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import onnx
 import torch
 
-from common import labels as labels_module
 from common import runs
 from common import thresholds as thresholds_module
 from common.dataset import splits
@@ -42,7 +41,7 @@ OPSET = 20
 def export(config: Config) -> int:
     """Runs the command. 0; 1 where --int8 was asked for and not worth keeping."""
     record = runs.load(config.run)
-    labels = None if config.images else labels_module.load(config.data or record.data["root"])
+    labels = None if config.images else record.labels(config.data)
     images = strips_to_check(record, labels, config.images)
     everything = map(labels.path, labels.images) if labels else images
     spare([*everything, *tables_beside(config.out), *record.path.iterdir()], config.out)
@@ -138,6 +137,7 @@ def add_metadata(
         "thresholds": json.dumps(thresholds and thresholds.probability),
         "peaks": json.dumps(thresholds and thresholds.peak),
         "least_areas": json.dumps(thresholds and thresholds.area),
+        "bits": str(record.bits),  # of 16-bit strips, to be brought down to 8 before
         "strip_size": json.dumps(strip_size),
         "network_size": json.dumps(record.size),
         "opset": str(_opset(model)),

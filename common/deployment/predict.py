@@ -71,7 +71,7 @@ def predict(config: Config) -> int:
         ):
             one_by_one = any_large(paths)
             batch_size, depth = (1, 0) if one_by_one else (config.batch_size, 2 * config.batch_size)
-            read = ahead(partial(_read, size=record.size), paths, pool, depth)
+            read = ahead(partial(_read, size=record.size, bits=record.bits), paths, pool, depth)
             photos = _without_errors(read, unread, bar)
             flips = FLIPS if config.flip_tta else ((),)
             segmented = (
@@ -115,11 +115,11 @@ def _check_folders(config: Config, paths: Sequence[Path]) -> None:
         raise UserError(f"{folder} holds images to segment: they would be overwritten.")
 
 
-def _read(path: Path, size: tuple[int, int]) -> Named | UserError:
+def _read(path: Path, size: tuple[int, int], bits: int) -> Named | UserError:
     if not can_stand(path.name):
         return UserError(f"{path.name!a}: no table can hold this name; rename it.")
     try:
-        image = read_image(path)
+        image = read_image(path, bits)
     except UserError as error:
         return error
     resized = resize_image(image, size)

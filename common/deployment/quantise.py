@@ -18,7 +18,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from common.dataset.stream import ahead
 from common.deployment.deploy import open_session
-from common.labels import Labels, read_image
+from common.labels import Labels
 from common.machine import cores
 from common.metrics import confusion, scores
 from common.progress import tqdm
@@ -56,15 +56,15 @@ def attempt(
 ) -> Verdict:
     """Quantises the network of an exported file and compares the two on the images `names`."""
     step = -(-len(names) // CALIBRATION_IMAGES)
-    quantised = quantise(content, [labels.path(name) for name in names[::step]])
+    quantised = quantise(content, map(labels.read, names[::step]))
     sessions = open_session(content), open_session(quantised)
     dice = [positive_dice(session, thresholds, labels, names) for session in sessions]
-    images = [read_image(labels.path(name)) for name in names[:ROUNDS]]
+    images = list(map(labels.read, names[:ROUNDS]))
     return Verdict(quantised, *dice, *milliseconds(sessions, images))
 
 
-def quantise(content: bytes, calibration: Sequence[Path]) -> bytes:
-    """The file with its network in 8 bits, ranges taken from the `calibration` images.
+def quantise(content: bytes, calibration: Iterable[np.ndarray]) -> bytes:
+    """The file with its network in 8 bits, ranges taken from the `calibration` images (H, W) uint8.
 
     Everything before the first convolution and behind the last keeps its precision.
     """
@@ -94,7 +94,7 @@ def positive_dice(
     num_classes = labels.num_classes + 1
     confusions = []
     with ThreadPoolExecutor(cores()) as pool:
-        images = ahead(read_image, map(labels.path, names), pool, 8)
+        images = ahead(labels.read, names, pool, 8)
         bar = tqdm(zip(names, images, strict=True), "Dice", len(names), unit="image", leave=False)
         for name, image in bar:
             label_map, probabilities = (
@@ -130,9 +130,9 @@ def _outside_the_network(model: onnx.ModelProto) -> list[str]:
 
 
 class _Strips(CalibrationDataReader):
-    def __init__(self, paths: Sequence[Path]) -> None:
-        bar = tqdm(paths, "calibrate", unit="image", leave=False)
-        self._inputs = ({"strips": read_image(path)[None]} for path in bar)
+    def __init__(self, images: Iterable[np.ndarray]) -> None:
+        bar = tqdm(images, "calibrate", unit="image", leave=False)
+        self._inputs = ({"strips": image[None]} for image in bar)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._inputs, None)

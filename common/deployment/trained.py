@@ -18,7 +18,7 @@ from common.dataset.stream import batches
 from common.devices import pick_device
 from common.errors import UserError
 from common.inference import Segmenter, at_size, decide_bands
-from common.labels import read_image
+from common.labels import eight_bits, read_image
 from common.resize import resize_image
 from common.runs import Run
 from common.thresholds import keep
@@ -76,13 +76,14 @@ class TrainedRun:
     def predict(self, images: Image | Sequence[Image]) -> Prediction | list[Prediction]:
         """Segments an image, or each of a list, which gives a list.
 
-        An image is a path or an array of uint8: (H, W) grey, or (H, W, 3) in RGB order. Decided by
-        the run's thresholds.json where there is one, else by the most probable class. Raises
-        UserError for an image that cannot be read, and for any other array.
+        An image is a path or an array: (H, W) grey, or (H, W, 3) in RGB order; uint8, or uint16
+        with as many bits in use as the data set that was trained on. Decided by the run's
+        thresholds.json where there is one, else by the most probable class. Raises UserError for
+        an image that cannot be read, and for any other array.
         """
         if isinstance(images, str | Path | np.ndarray):
             return self.predict([images])[0]
-        greys = map(grey, images)
+        greys = (grey(image, self.record.bits) for image in images)
         photos = (Photo(image, resize_image(image, self.record.size)) for image in greys)
         predictions = []
         for one, logits in network_says(self._segmenter, photos, BATCH):
@@ -100,17 +101,21 @@ def load_run(path: Path | str, device: str = "auto") -> TrainedRun:
     return TrainedRun(runs.load(path), pick_device(device))
 
 
-def grey(image: Image) -> np.ndarray:
-    """The image (H, W) uint8; see `TrainedRun.predict`."""
+def grey(image: Image, bits: int) -> np.ndarray:
+    """The image (H, W) uint8; see `TrainedRun.predict`. bits: in use where it has 16."""
     if not isinstance(image, np.ndarray):
-        return read_image(Path(image))
+        return read_image(Path(image), bits)
     shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
-    if image.dtype != np.uint8 or image.size == 0 or not shaped:
+    if image.dtype not in (np.uint8, np.uint16) or image.size == 0 or not shaped:
         raise UserError(
-            f"an image must be an array of uint8, (H, W) grey or (H, W, 3) in RGB order; this one "
-            f"is {image.dtype} {image.shape}. Give several as a list."
+            "an image must be an array of uint8 or uint16, (H, W) grey or (H, W, 3) in RGB order; "
+            f"this one is {image.dtype} {image.shape}. Give several as a list."
         )
-    return image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    plain = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    try:
+        return eight_bits(plain, bits)
+    except ValueError as error:
+        raise UserError(f"the image {error}") from error
 
 
 def network_says(

@@ -10,7 +10,6 @@ import safetensors.torch
 import torch
 
 from common import checkpoint, runs, thresholds
-from common import labels as labels_module
 from common.comparison.tune import ensure_thresholds
 from common.dataset import ancestry
 from common.errors import UserError
@@ -36,7 +35,7 @@ def publish_run(config: Config) -> None:
     decision = thresholds.load(run.path, run.num_classes - 1)
     labels = None
     if decision is None or (config.onnx and config.images is None):
-        labels = labels_module.load(config.data or run.data["root"])
+        labels = run.labels(config.data)
     if decision is None:
         decision = ensure_thresholds(Segmenter(run, torch.device("cpu")), labels)
     known = figures(config.report, run, decision) if config.report else None

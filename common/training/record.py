@@ -188,6 +188,7 @@ def describe(data: Data) -> dict[str, Any]:
         "root": str(data.labels.root.resolve()),
         "fingerprint": data.fingerprint,
         "class_names": data.labels.class_names,
+        "bits": data.labels.bits,
         "images": {part: int(n) for part, n in data.split["split"].value_counts().items()},
         "trained_on": len(data.rows("train")),
         "drift": drift.reference(
