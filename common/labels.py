@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import struct
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -402,7 +403,18 @@ def _is_truncated(data: bytes) -> bool:
     """Whether a JPEG or PNG seems to lack its end marker; `_ended` looks closer."""
     if data.startswith(b"\xff\xd8"):  # a thumbnail's end comes before the image's own last scan
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
-    return data.startswith(b"\x89PNG") and b"IEND\xaeB`\x82" not in data
+    return data.startswith(b"\x89PNG") and not _is_whole_png(data)
+
+
+def _is_whole_png(data: bytes) -> bool:
+    """Whether its chunks lead to the last. OpenCV makes room for whatever length a chunk says."""
+    position = 8
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        position += 12 + length
+        if kind == b"IEND":
+            return position <= len(data)
+    return False
 
 
 def _ended(data: bytes) -> bytes | None:

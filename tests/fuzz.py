@@ -1,7 +1,7 @@
-"""A coverage-guided fuzzer for what reads other people's masks, tables and annotations.
+"""A coverage-guided fuzzer for what reads files: tables, masks, annotations, runs and images.
 
     python -m tests.fuzz rle --seconds 60
-    python -m tests.fuzz labels --seconds 60       # and so masks, coco, labelme
+    python -m tests.fuzz labels --seconds 60       # and so the others that --help names
     python -m tests.fuzz rle runs/fuzz/rle/crash-...      # one input again, with its traceback
 
 Of any input: no error but the documented ones; of masks and tables also the masks of a plain
@@ -12,6 +12,7 @@ long texts by repetition, so that anything quadratic shows. Needs atheris
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import sys
@@ -31,6 +32,9 @@ import tyro
 from common.cli import run
 from common.errors import UserError
 
+# A header that promises billions of pixels costs memory and shows nothing. OpenCV reads this once.
+os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(1 << 22)
+
 try:
     import atheris
 except ImportError:
@@ -39,7 +43,7 @@ except ImportError:
 # Branches and comparisons of these guide the fuzzer; it has to see their first import.
 with atheris.instrument_imports(include=["common", "data"]) if atheris else nullcontext():
     from common import labels, rle
-    from tests import fuzz_annotations
+    from tests import fuzz_annotations, fuzz_runs
 
 LONGEST = {"rle": 20_000, "labels": 16_000}  # bytes of a text made by repetition
 SPLIT = b"\xff\xff"  # between the two parts of an input: never in valid UTF-8
@@ -54,7 +58,13 @@ NO_DEFECT = 3  # so many of these mean an empty mask, the others are refused
 class Config:
     """Looks for an input that breaks a reader; exits with 0 where none is found."""
 
-    target: Annotated[Literal["rle", "labels", "masks", "coco", "labelme"], tyro.conf.Positional]
+    target: Annotated[
+        Literal[
+            "rle", "labels", "masks", "coco", "labelme",
+            "config", "split", "thresholds", "checkpoint", "image",
+        ],
+        tyro.conf.Positional,
+    ]  # fmt: skip
     """What is fuzzed."""
     again: Annotated[Path | None, tyro.conf.Positional] = None
     """An input found before: only this one is run."""
@@ -217,9 +227,15 @@ def fuzz_labels(root: Path, data: bytes) -> None:
         assert label_map.any() == bool(classes), "a mask without a pixel, or one from nowhere"
 
 
-TARGETS = {"rle": fuzz_rle, "labels": fuzz_labels, **fuzz_annotations.TARGETS}
+TARGETS = {
+    "rle": fuzz_rle,
+    "labels": fuzz_labels,
+    **fuzz_annotations.TARGETS,
+    **fuzz_runs.TARGETS,
+}
 SEEDS = {
     **fuzz_annotations.SEEDS,
+    **fuzz_runs.SEEDS,
     "rle": [
         b"\0\4\5\0" + b"1 2 5 2",
         b"\0\4\5\0" + b" 1  2\t5\r\n2 ",
@@ -251,6 +267,7 @@ SEEDS = {
 }
 TOKENS = {
     **fuzz_annotations.TOKENS,
+    **fuzz_runs.TOKENS,
     "rle": [b" ", b"\t", b"\r\n", b"0", b"1", b"256", b"9" * 20, b"-1", b"+1", b"1.0", b"1e3", b"_",
             b"nan", b"0x1", b"\0", b"\x0b", b"\xc2\xa0", "٢".encode(), SPLIT],
     "labels": [b"\n", b"\r\n", b"\r", b",", b'"', b'""', b"_", b"a.jpg", b"b.png", b"c.bmp", b"1",
@@ -285,7 +302,7 @@ def fuzz(config: Config) -> None:
     options = {
         "max_total_time": config.seconds,
         "seed": config.seed,
-        "max_len": 1024,
+        "max_len": 4096 if config.target == "checkpoint" else 1024,
         "len_control": 0,  # long inputs from the beginning: there is little time
         "timeout": 60,  # of the clock, for what never ends; `bounded` is the sharp limit
         "rss_limit_mb": 2048 + _peak_mib(),

@@ -1,4 +1,4 @@
-"""Cameras of 12 bits in 16-bit files: all grey levels are kept, and what exceeds them is refused."""
+"""Cameras of 12 bits in 16-bit files: every grey level counts, and what exceeds is refused."""
 
 import json
 import shutil
@@ -51,7 +51,7 @@ def test_values_by_hand():
     assert eight_bits(deep, 16).tolist() == [[0, 0, 0, 15, 15]]
     assert eight_bits(np.array([[255]], np.uint16), 8).tolist() == [[255]]
     assert len(np.unique(eight_bits(np.arange(4096, dtype=np.uint16), 12))) == 256
-    with pytest.raises(ValueError, match="holds the value 4096; .* use 12 bits, to 4095"):
+    with pytest.raises(ValueError, match=r"holds the value 4096; .* use 12 bits, to 4095"):
         eight_bits(np.array([[4096]], np.uint16), 12)
 
 
@@ -110,7 +110,7 @@ def test_arrays_of_sixteen_bits(twins, trained):
     grey = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     assert (run.predict(grey).probabilities == expected).all()
     assert (run.predict(np.dstack([grey] * 3)).probabilities == expected).all()
-    with pytest.raises(UserError, match="the image holds the value 65535; .* use 12 bits"):
+    with pytest.raises(UserError, match=r"the image holds the value 65535; .* use 12 bits"):
         run.predict(np.full((64, 320), 65535, np.uint16))
 
 

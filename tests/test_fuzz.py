@@ -48,7 +48,9 @@ def fuzz(out: Path, *options: object) -> subprocess.CompletedProcess[str]:
     [
         ("rle", ["common.rle"]), ("labels", ["common.labels", "common.tables"]),
         ("masks", ["data.label_maps"]), ("coco", ["data.from_coco", "data.coco_masks"]),
-        ("labelme", ["data.from_labelme", "data.labelme_shapes"]),
+        ("labelme", ["data.from_labelme", "data.labelme_shapes"]), ("config", ["common.runs"]),
+        ("split", ["common.dataset.splits"]), ("thresholds", ["common.thresholds"]),
+        ("checkpoint", ["common.checkpoint"]), ("image", ["common.labels"]),
     ],
 )  # fmt: skip
 def test_a_few_seconds_of_fuzzing_find_nothing(

@@ -483,3 +483,13 @@ def test_bad_class_names_are_refused(root: Path, text: str, said: str) -> None:
     table(root, text, "classes.csv")
     with pytest.raises(LabelError, match=said):
         load(root)
+
+
+def test_a_png_whose_chunk_promises_gigabytes_is_refused_at_once(tmp_path: Path) -> None:
+    whole = cv2.imencode(".png", picture((32, 40)))[1].tobytes()
+    start = whole.index(b"IDAT") - 4
+    (tmp_path / "x.png").write_bytes(whole[:start] + b"\x7f" + whole[start + 1 :])
+    with pytest.raises(LabelError, match=r"x\.png is truncated"):  # not what OpenCV says of it
+        read_image(tmp_path / "x.png")
+    (tmp_path / "y.png").write_bytes(whole + b"further bytes")
+    assert read_image(tmp_path / "y.png").shape == (32, 40)
