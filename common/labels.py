@@ -36,6 +36,10 @@ JPEG_TRIALS = 8
 DEFAULT_CLASSES = 4
 NOTHING = {"", "-1", "1 0", "nan", "none", "null", "na", "n/a", "<na>"}  # masks of no defect
 MOST_CLASSES = 255  # a label map is of bytes
+UNFIT = (
+    "Was the image made smaller, or turned, after labelling? Put the original back, or bring its "
+    "masks to the same size."
+)
 BITS = (8, 10, 12, 14, 16)  # that cameras use of a 16-bit picture's
 SHALLOW = {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".pbm", ".webp"}  # never 16 bits
 
@@ -77,6 +81,18 @@ class Labels:
         """Defect classes of an image, ascending; empty where it is clean."""
         return tuple(sorted(self.rles.get(name, ())))
 
+    def mask(self, name: str, defect_class: int, shape: tuple[int, int]) -> np.ndarray:
+        """Pixels of a class (H, W) uint8, 0 or 1.
+
+        Raises LabelError where they do not fit into `shape`, the image's height and width.
+        """
+        try:
+            return rle.decode(self.rles.get(name, {}).get(defect_class), shape)
+        except rle.RLEError as error:
+            raise LabelError(
+                f"{self.root / 'train.csv'} ({name}, class {defect_class}): {error}\n{UNFIT}"
+            ) from error
+
     def label_map(self, name: str, shape: tuple[int, int]) -> np.ndarray:
         """Class of each pixel (H, W) uint8, 0 background; where masks overlap, the larger class.
 
@@ -84,12 +100,7 @@ class Labels:
         """
         columns = np.zeros(shape[::-1], np.uint8)  # masks run down the columns
         for defect_class in self.classes(name):
-            try:
-                mask = rle.decode(self.rles[name][defect_class], shape)
-            except rle.RLEError as error:
-                raise LabelError(
-                    f"{self.root / 'train.csv'}: mask of {name}, class {defect_class}: {error}"
-                ) from error
+            mask = self.mask(name, defect_class, shape)
             np.maximum(columns, mask.T * np.uint8(defect_class), out=columns)
         return cv2.transpose(columns)
 

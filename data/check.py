@@ -101,13 +101,12 @@ def _look(found: Labels, size: tuple[int, int] | None, name: str) -> tuple[Look 
     depth = np.zeros(image.shape, np.uint8, order="F")  # as masks are
     for defect_class in found.classes(name):
         try:
-            text = found.rles[name][defect_class]
-            mask = rle.decode(text, image.shape)
-        except rle.RLEError as error:
-            problems.append(f"{found.root / 'train.csv'} ({name}, class {defect_class}): {error}")
+            mask = found.mask(name, defect_class, image.shape)
+        except LabelError as error:
+            problems.append(str(error).partition("\n")[0])
         else:
             areas[defect_class] = int(mask.sum())
-            runs.append(rle.runs(text))
+            runs.append(rle.runs(found.rles[name][defect_class]))
             depth += mask
     figures = drift.statistics(resize_image(image, size) if size else image)
     overlap = int((depth > 1).sum())
@@ -229,6 +228,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"warning: {line}")
         for problem in problems:
             print(f"problem: {problem}")
+        if any(set(look.areas) != set(found.classes(look.name)) for look in looks):
+            print(labels.UNFIT)
         print(f"{len(problems)} problems" if problems else "nothing is wrong")
         return 2 if problems else 0
 

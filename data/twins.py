@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy import fft
 
-from common import overlay, rle
+from common import overlay
 from common.dataset.near_duplicates import align, describe, laid, turned
 from common.labels import Labels
 from common.machine import cores
@@ -77,7 +77,7 @@ def _compare(found: Labels, first: str, second: str) -> Twins | None:
     dice = {}
     for k in sorted({*found.classes(first), *found.classes(second)}):
         masks = (
-            laid(rle.decode(found.rles.get(name, {}).get(k), image.shape))
+            laid(found.mask(name, k, image.shape))
             for name, image in zip((first, second), images, strict=True)
         )
         own, other = _overlap(next(masks), turned(next(masks), turn), down, right)

@@ -263,7 +263,7 @@ def test_where_masks_overlap_the_larger_class_wins(root: Path) -> None:
 
 
 def test_a_mask_that_does_not_fit_its_image_is_said(root: Path) -> None:
-    with pytest.raises(LabelError, match=r"mask of b\.png, class 2: pair 1 \(60 1\) .* 5x10"):
+    with pytest.raises(LabelError, match=r"b\.png, class 2\): pair 1 \(60 1\) .* 5x10"):
         load(root).label_map("b.png", (5, 10))
 
 

@@ -89,6 +89,7 @@ def test_every_problem_is_named(root: Path, capsys) -> None:
     ):
         assert sum(bool(re.search(pattern, line)) for line in problems) == 1
     assert len(problems) == 9
+    assert said.count("Was the image made smaller, or turned, after labelling?") == 1
     assert said.endswith("9 problems\n")
     assert "6 images; of 4 readable ones 1 with defects, 3 clean" in said
 
