@@ -77,6 +77,15 @@ def try_folder(folder: Path) -> None:
         pass
 
 
+@contextmanager
+def refusals_said(path: Path) -> Iterator[None]:
+    """Turns an OSError in the block, which writes to `path`, into a UserError."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+
+
 def without_nan(value: Any) -> Any:
     """The same nested dicts and lists with every number that is not finite made None."""
     if isinstance(value, dict):

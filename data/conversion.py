@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from common.dataset.images import LARGE
 from common.errors import UserError
-from common.files import publish
+from common.files import publish, refusals_said
 from common.labels import COLUMNS, EXTENSIONS, class_titles
 from common.machine import cores
 from common.progress import tqdm
@@ -151,7 +151,7 @@ def write(
     ]
     if num_classes and all(defect_class != num_classes for _, defect_class, _ in rows):
         rows.append([annotations[0].image.name, num_classes, ""])  # keeps the count
-    try:
+    with refusals_said(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as folder:
             new = Path(folder) / out.name
@@ -162,8 +162,6 @@ def write(
             if names:
                 publish(new / "classes.csv", _table(["class", "name"], sorted(names.items())))
             os.replace(new, out)
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from error
 
 
 def closing(

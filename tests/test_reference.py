@@ -64,3 +64,18 @@ def test_figures_are_means_over_the_trainings_of_a_variant():
 def test_a_folder_that_is_no_run_is_refused(tmp_path, capsys):
     assert main([str(tmp_path), "--out", str(tmp_path / "x.md")]) == 2
     assert "no run directory" in capsys.readouterr().err
+
+
+def test_nothing_that_is_read_is_overwritten_and_a_refusing_place_is_said_first(
+    trained_run, dataset, tmp_path, capsys
+):
+    for place, said in (
+        (trained_run / "config.json", "would overwrite"),
+        (dataset / "train.csv", "would overwrite"),
+        (tmp_path / "file" / "x.md", "cannot write"),
+    ):
+        (tmp_path / "file").touch()
+        before = place.read_bytes() if place.exists() else None
+        assert main([str(trained_run), "--device", "cpu", "--out", str(place)]) == 2
+        assert said in capsys.readouterr().err
+        assert before is None or place.read_bytes() == before

@@ -18,10 +18,9 @@ from common.comparison.evaluate import decoded_batches
 from common.comparison.report import markdown_table
 from common.dataset import splits
 from common.devices import pick_device
-from common.errors import UserError
-from common.files import publish
+from common.files import publish, refusals_said, spare, try_folder
 from common.inference import Segmenter, upsample
-from common.labels import Labels
+from common.labels import Labels, tables_beside
 from common.machine import cores
 from common.metrics import confusion, scores
 from common.progress import tqdm
@@ -146,6 +145,10 @@ def score(config: Config) -> None:
     labels = entered[0].labels(config.data)
     check_data(entered, labels, labels_module.fingerprint(labels))
     _, asked = test_part(entered, labels)
+    inputs = [*map(labels.path, labels.images), *chain(*(run.path.iterdir() for run in entered))]
+    spare([*inputs, *tables_beside(config.out)], config.out)
+    with refusals_said(config.out):
+        try_folder(config.out.parent)
     device = pick_device(config.device)
     rows = [
         steps(Segmenter(run, device), labels, sorted(own), config.batch_size, config.seed)
@@ -156,9 +159,6 @@ def score(config: Config) -> None:
         for name, trainings in variants([run for run, _ in asked]).items()
     }
     text = markdown(by_variant)
-    try:
-        config.out.parent.mkdir(parents=True, exist_ok=True)
+    with refusals_said(config.out):
         publish(config.out, text)
-    except OSError as error:
-        raise UserError(f"cannot write {config.out}: {error.strerror or error}") from error
     print(text)

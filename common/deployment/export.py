@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from common.deployment import quantise
 from common.deployment.agreement import check
 from common.deployment.deploy import StripNetwork, trace
 from common.errors import UserError
-from common.files import publish, spare, try_folder
+from common.files import publish, refusals_said, spare, try_folder
 from common.inference import Segmenter
 from common.labels import Labels, read_image, tables_beside
 from common.machine import cores
@@ -45,7 +44,7 @@ def export(config: Config) -> int:
     images = strips_to_check(record, labels, config.images)
     everything = map(labels.path, labels.images) if labels else images
     spare([*everything, *tables_beside(config.out), *record.path.iterdir()], config.out)
-    with _refusals_said(config.out):
+    with refusals_said(config.out):
         try_folder(config.out.parent)
     height, width = read_image(images[0]).shape
     strip_size = config.height or height, config.width or width
@@ -173,16 +172,8 @@ def _of_size(images: Sequence[Path], size: tuple[int, int], limit: int | None) -
 
 
 def _publish(path: Path, content: bytes) -> None:
-    with _refusals_said(path):
+    with refusals_said(path):
         publish(path, content)
-
-
-@contextmanager
-def _refusals_said(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def _name_output_sizes(model: onnx.ModelProto) -> None:

@@ -27,7 +27,7 @@ from common.progress import tqdm
 from common.training import console, folder, record
 from common.training.memory import keep_freed_memory, no_memory_said
 from common.training.setup import set_up
-from common.training.signals import StopRequest, stop_on_signal
+from common.training.signals import StopRequest, end_on_sigterm, stop_on_signal
 from common.training.state import Training
 from common.training.step import ema_decay, learning_rate, optimise, update_ema
 from common.training.validation import validate
@@ -43,7 +43,7 @@ def fit(config: TrainConfig) -> Path:
     """
     device = pick_device(config.device)
     keep_freed_memory()
-    with distributed.process_group(device), folder.claimed(config) as place:
+    with distributed.process_group(device), end_on_sigterm(), folder.claimed(config) as place:
         with no_memory_said(lambda: _no_room(device)):
             training = set_up(*place, device)
         config = training.config

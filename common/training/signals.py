@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request that the loop answers between two steps."""
+"""SIGINT and SIGTERM: before the first step the end, then a request that the loop answers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from common.distributed import max_over_ranks, world_size
+from common.errors import Interrupted
 
 
 class StopRequest:
@@ -28,6 +29,27 @@ class StopRequest:
                 return False
             self.signum = max_over_ranks(self.signum)
         return bool(self.signum)
+
+
+@contextmanager
+def end_on_sigterm() -> Iterator[None]:
+    """SIGTERM raises Interrupted in the block, as SIGINT raises KeyboardInterrupt.
+
+    So what the block has taken is given back. Not among several processes, which may be waiting for
+    one another where no exception reaches them.
+    """
+
+    def handle(signum: int, _frame: object) -> None:
+        raise Interrupted("stopped by SIGTERM", signum)
+
+    if world_size() > 1:
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def test_shrinking_is_opencvs_by_area() -> None:
 
 def test_a_second_opening_decodes_nothing(labels: Labels, tmp_path: Path, monkeypatch) -> None:
     first = build(labels, tmp_path / "store")
-    monkeypatch.setattr(store, "read_image", lambda path: pytest.fail("decoded again"))
+    monkeypatch.setattr(labels_module, "read_image", lambda *_: pytest.fail("decoded again"))
     np.testing.assert_array_equal(build(labels, tmp_path / "store").images, first.images)
 
 
@@ -100,22 +100,22 @@ def test_an_interrupted_build_goes_on_where_it_was(
     folder = tmp_path / "store"
     decoded = []
 
-    def fails_late(path: Path) -> np.ndarray:
+    def fails_late(path: Path, bits: int) -> np.ndarray:
         decoded.append(path.name)
         if path.name == "3.png":
             raise KeyboardInterrupt
-        return read_image(path)
+        return read_image(path, bits)
 
-    monkeypatch.setattr(store, "read_image", fails_late)
+    monkeypatch.setattr(labels_module, "read_image", fails_late)
     with pytest.raises(KeyboardInterrupt):
         build(labels, folder, workers=1)
     assert not [p for p in folder.iterdir() if p.is_dir() and p.suffix != ".partial"]
 
-    def counts(path: Path) -> np.ndarray:
+    def counts(path: Path, bits: int) -> np.ndarray:
         decoded.append("+" + path.name)
-        return read_image(path)
+        return read_image(path, bits)
 
-    monkeypatch.setattr(store, "read_image", counts)
+    monkeypatch.setattr(labels_module, "read_image", counts)
     opened = build(labels, folder, workers=1)
     assert not {"+0.png", "+1.png", "+2.png"} & set(decoded)
     assert "+3.png" in decoded
@@ -179,7 +179,11 @@ def test_what_was_damaged_is_decoded_anew_and_said(
     (home,) = tmp_path.glob("store/*/")
     damage(home / f"{name}.npy")
     decoded = []
-    monkeypatch.setattr(store, "read_image", lambda path: decoded.append(path) or read_image(path))
+    monkeypatch.setattr(
+        labels_module,
+        "read_image",
+        lambda path, bits: decoded.append(path) or read_image(path, bits),
+    )
     mended = build(labels, tmp_path / "store")
     found = mended.images, mended.labels, mended.pixel_counts
     for now, before in zip(found, expected, strict=True):
@@ -198,13 +202,13 @@ def test_deleting_the_store_mid_build(
 ) -> None:
     folder, left = tmp_path / "store", [times]
 
-    def deletes(path: Path) -> np.ndarray:
+    def deletes(path: Path, bits: int) -> np.ndarray:
         if path.name == "4.png" and left[0]:
             left[0] -= 1
             shutil.rmtree(next(folder.glob("*.partial")))
-        return read_image(path)
+        return read_image(path, bits)
 
-    monkeypatch.setattr(store, "read_image", deletes)
+    monkeypatch.setattr(labels_module, "read_image", deletes)
     if times == 1:
         np.testing.assert_array_equal(
             build(labels, folder, workers=1).images[0], read_image(labels.path("0.png"))

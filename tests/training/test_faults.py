@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from common import checkpoint, files
-from common.dataset import splits
+from common import checkpoint, files, labels
 from common.losses import Loss
 from common.training import loop as training
 
@@ -195,13 +194,13 @@ def test_an_image_that_vanished_is_said_before_training(
     root = tmp_path / "set"
     shutil.copytree(dataset, root)
     victim = sorted((root / "train_images").iterdir())[0]
-    read = splits.read_image
+    read = labels.read_image
 
-    def vanishes(path: Path):
+    def vanishes(path: Path, bits: int):
         victim.unlink(missing_ok=True)
-        return read(path)
+        return read(path, bits)
 
-    monkeypatch.setattr("common.dataset.splits.read_image", vanishes)
+    monkeypatch.setattr("common.labels.read_image", vanishes)
     out = tmp_path / "run"
     options = ("--data", root, "--out", out, "--store", tmp_path / "store")
     assert train("unet_64x400", *options) == 2

@@ -1,6 +1,7 @@
 """Folders of trainings: reserved by making them, taken over from the dead, never left behind."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -112,6 +113,18 @@ def test_a_dead_process_s_reservation_is_taken_over(train, dataset, store_folder
     assert train("modified_unet", "--out", out, "--resume", "auto") == 0
     names = ["best.pt", "config.json", "last.pt", "metrics.csv", "samples", "split.csv"]
     assert holds(out) == [LOCK, *names]
+
+
+def test_sigterm_before_the_first_step_leaves_nothing(train, tmp_path, monkeypatch, capsys):
+    def asked_to_end(*_):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)  # the signal's answer comes first
+
+    monkeypatch.setattr("common.training.loop.set_up", asked_to_end)
+    assert train("modified_unet", "--out", tmp_path / "run") == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in capsys.readouterr().err
+    assert holds(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_auto_resumes_only_what_the_options_fit(train, tmp_path, monkeypatch, capsys):
