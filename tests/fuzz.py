@@ -302,7 +302,7 @@ def fuzz(config: Config) -> None:
     options = {
         "max_total_time": config.seconds,
         "seed": config.seed,
-        "max_len": 4096 if config.target == "checkpoint" else 1024,
+        "max_len": 8192 if config.target == "checkpoint" else 1024,
         "len_control": 0,  # long inputs from the beginning: there is little time
         "timeout": 60,  # of the clock, for what never ends; `bounded` is the sharp limit
         "rss_limit_mb": 2048 + _peak_mib(),

@@ -13,9 +13,12 @@ import torch
 from torch import nn
 
 from common import checkpoint, labels, runs, thresholds
+from common.config import TrainConfig
 from common.dataset import splits
 from common.errors import UserError
 from common.labels import Labels, read_image
+from common.training import record
+from common.training.step import MuonAdamW
 
 IMAGES = ("a.jpg", "b.png", "c.bmp")
 CLASSES = 4
@@ -61,13 +64,18 @@ def fuzz_thresholds(root: Path, data: bytes) -> None:
 
 
 def fuzz_checkpoint(root: Path, data: bytes) -> None:
-    """Weights that fit the network; the first byte says in which of the two files they lie."""
-    for number, name in enumerate((checkpoint.BEST, checkpoint.PUBLISHED)):
+    """Weights that fit the network; the first byte says in which of three files they lie."""
+    names = (checkpoint.BEST, checkpoint.PUBLISHED, "last.pt")
+    asked = names[(data[:1] or b"\0")[0] % 3]
+    for name in names:
         (root / name).unlink(missing_ok=True)
-        if (data[:1] or b"\0")[0] % 2 == number:
-            (root / name).write_bytes(data[1:])
+    (root / asked).write_bytes(data[1:])
     try:
-        checkpoint.load_weights(NETWORK, *checkpoint.best_weights(root))
+        if asked == "last.pt":
+            optimiser = MuonAdamW(NETWORK, TrainConfig())
+            record.restore(root / asked, torch.device("cpu"), NETWORK, NETWORK, optimiser)
+        else:
+            checkpoint.load_weights(NETWORK, *checkpoint.best_weights(root))
     except UserError:
         return
     assert {name: tuple(w.shape) for name, w in NETWORK.state_dict().items()} == {
@@ -121,6 +129,19 @@ def _checkpoint() -> bytes:
     return b"\0" + file.getvalue()
 
 
+def _last() -> bytes:
+    network, file = nn.Conv2d(1, 1, 1), io.BytesIO()
+    optimiser = MuonAdamW(network, TrainConfig())
+    for parameter in network.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step(torch.tensor(0.0))
+    weights = network.state_dict()
+    progress = {"epoch": 1, "best_epoch": 0, "history": [{"val/loss": 1.0}]}
+    state = {"model": weights, "average": weights, "optimiser": optimiser.state_dict()}
+    torch.save(state | {"progress": progress}, file)
+    return b"\2" + file.getvalue()
+
+
 def _image(suffix: str, kind: type) -> bytes:
     values = np.arange(60, dtype=np.uint8).reshape(6, 10).astype(kind)
     return cv2.imencode(suffix, values * (1 if kind is np.uint8 else 16))[1].tobytes()
@@ -140,7 +161,11 @@ SEEDS = {
         b"group;split;image\n1;train;a.jpg\n1;val;b.png\n",
     ],
     "thresholds": [_thresholds(), b'{"probability": [0.5], "area": [9], "chosen_by": "x"}'],
-    "checkpoint": [_checkpoint(), b"\1" + safetensors.torch.save(nn.Conv2d(1, 1, 1).state_dict())],
+    "checkpoint": [
+        _checkpoint(),
+        _last(),
+        b"\1" + safetensors.torch.save(nn.Conv2d(1, 1, 1).state_dict()),
+    ],
     "image": [
         *(b"\0" + _image(s, np.uint8) for s in (".png", ".jpg", ".bmp", ".webp", ".pgm")),
         *(b"\2" + _image(suffix, np.uint16) for suffix in (".png", ".tif", ".pgm")),

@@ -1,6 +1,7 @@
 """Checkpoints: whole, plain, and refused with a reason."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from common import checkpoint
 from common.config import TrainConfig
 from common.errors import UserError
 from common.training import record
+from common.training.state import Progress
 from common.training.step import MuonAdamW
 
 
@@ -101,23 +103,57 @@ def test_a_checkpoint_of_another_make_is_said(tmp_path: Path, state: object, sai
 
 
 EMPTY = {"state": {}, "param_groups": []}
+PROGRESS = {"epoch": 2, "best_epoch": 1, "step": 1, "history": [{"val/loss": 1.0}] * 2}
 
 
 @pytest.mark.parametrize(
-    "change", [{"optimiser": EMPTY}, {"optimiser": {"muon": EMPTY, "adamw": EMPTY}},
-               {"optimiser": {}}, {"progress": {"epochs_done": 3}}, {"progress": 3}],
-)  # fmt: skip
+    "change",
+    [
+        *({"optimiser": value} for value in (EMPTY, {}, None, torch.ones(2))),
+        *(
+            {"optimiser": {"muon": value, "adamw": value}}
+            for value in (EMPTY, None, 3, torch.ones(2))
+        ),
+        *({"progress": value} for value in ({"epochs_done": 3}, 3, {"epoch": 1}, {"epoch": "2"})),
+        {"progress": PROGRESS | {"best_epoch": 2}},
+        {"progress": PROGRESS | {"step": None}},
+        {"progress": PROGRESS | {"step": -1}},
+        {"progress": PROGRESS | {"history": [1, 2]}},
+        {"progress": PROGRESS | {"history": None}},
+        {"progress": PROGRESS | {"loss_sum": torch.ones(2)}},
+    ],
+)
 def test_a_state_of_another_make_is_said(tmp_path: Path, change: dict) -> None:
+    path, state, restore = _restorable(tmp_path)
+    assert restore().best_epoch == 1
+    checkpoint.save(path, state | change)
+    with pytest.raises(UserError, match=r"last\.pt .*does not fit"):
+        restore()
+
+
+@pytest.mark.parametrize(
+    ("part", "kept"), [("muon", "momentum"), ("adamw", "exp_avg"), ("adamw", "exp_avg_sq")]
+)
+def test_moments_of_another_size_are_said(tmp_path: Path, part: str, kept: str) -> None:
+    path, state, restore = _restorable(tmp_path)
+    state["optimiser"][part]["state"][0][kept] = torch.zeros(7)
+    checkpoint.save(path, state)
+    with pytest.raises(UserError, match=rf"{part} holds moments of another size"):
+        restore()
+
+
+def _restorable(tmp_path: Path) -> tuple[Path, dict, Callable[[], Progress]]:
+    """A last.pt after a step, what it holds, and what reads it."""
     model = nn.Linear(2, 2)
     optimiser = MuonAdamW(model, TrainConfig())
-    weights = model.state_dict()
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    optimiser.step(torch.tensor(0.0))
+    weights, path = model.state_dict(), tmp_path / "last.pt"
     state = {"model": weights, "average": weights, "optimiser": optimiser.state_dict()}
-    path, cpu = tmp_path / "last.pt", torch.device("cpu")
-    checkpoint.save(path, state | {"progress": {"epoch": 3}})
-    assert record.restore(path, cpu, model, model, optimiser).epoch == 3
-    checkpoint.save(path, state | {"progress": {"epoch": 3}} | change)
-    with pytest.raises(UserError, match=r"last\.pt .*does not fit"):
-        record.restore(path, cpu, model, model, optimiser)
+    state["progress"] = PROGRESS
+    checkpoint.save(path, state)
+    return path, state, lambda: record.restore(path, torch.device("cpu"), model, model, optimiser)
 
 
 def test_a_damaged_checkpoint_is_refused_or_read(tmp_path: Path) -> None:

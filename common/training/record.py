@@ -85,12 +85,30 @@ def restore(
         progress = dict(state["progress"])
         for name in ("best", "good", "skipped"):  # of older runs, which counted otherwise
             progress.pop(name, None)
-        return Progress(**progress)
-    except (KeyError, TypeError, ValueError) as error:
+        return _sound(Progress(**progress))
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{path} was written by another version of this package, or by another: its optimiser "
             f"or progress does not fit ({error}).\nBegin a new run, or resume with that version."
         ) from error
+
+
+def _sound(progress: Progress) -> Progress:
+    """The progress, if a run can have come so far. Raises ValueError."""
+    counts = progress.epoch, progress.step, progress.best_epoch
+    rows = progress.history
+    sound = (
+        all(type(count) is int for count in counts)
+        and isinstance(progress.loss_sum, float)
+        and isinstance(rows, list)
+        and all(isinstance(row, dict) and "val/loss" in row for row in rows)
+        and len(rows) == progress.epoch
+        and -1 <= progress.best_epoch < len(rows)
+        and progress.step >= 0
+    )
+    if not sound:
+        raise ValueError(f"a progress of epoch, step and best epoch {counts}")
+    return progress
 
 
 def _plain(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -61,9 +61,13 @@ class MuonAdamW:
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores `state_dict`. KeyError, TypeError or ValueError for that of another network."""
-        self.muon.load_state_dict(state["muon"])
-        self.adamw.load_state_dict(state["adamw"])
+        """Restores `state_dict`. Raises what PyTorch does, or ValueError, for another network's."""
+        for name, optimiser in (("muon", self.muon), ("adamw", self.adamw)):
+            optimiser.load_state_dict(state[name])
+            for weight, kept in optimiser.state.items():
+                # PyTorch takes any, and a fused step would read beyond what is too short.
+                if any(value.numel() not in (1, weight.numel()) for value in kept.values()):
+                    raise ValueError(f"{name} holds moments of another size than the weights")
 
 
 @torch.no_grad()
