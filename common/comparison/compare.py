@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
-from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ import torch
 
 from common import labels as labels_module
 from common.comparison import plots, report, results, rivals, timing
-from common.comparison.bootstrap import draw_trainings, replicate
 from common.comparison.contestants import Contestant, Network, Rival
 from common.comparison.entrants import (
     check_data,
@@ -77,59 +75,27 @@ def _compare(config: Config, command: str) -> Json:
     precision = pick_precision(config.precision, device)
 
     by_variant = variants([run_record for run_record, _ in asked])
-    notes = missing_folds(entered)
-    masks = {}
-    for name, path in tables.items():
-        if name in by_variant:
-            raise UserError(f"{name} is what a variant is called. Give {path} another name.")
-        masks[name], said = rivals.read(name, path, labels, names)
-        notes += said
-
+    masks, notes = _masks(tables, by_variant, labels, names)
     contestants = _networks(asked, labels, config, device, precision)
     for name, path in tables.items():
         by_variant[name] = [[len(contestants)]]
         folder = _folder(config, name, contestants)
         contestants.append(Rival(predictions=folder, path=path, masks=masks[name]))
+
     state = config.out / ".evaluation"
-    tallies = evaluate(
-        contestants, labels, names, [fingerprint, precision], state, config.batch_size
-    )
+    context = [fingerprint, precision]
+    tallies = evaluate(contestants, labels, names, context, state, config.batch_size)
     scored = [
         Scored(name, [_training(names, contestants, tallies, rows) for rows in trainings])
         for name, trainings in by_variant.items()
     ]
-    resample = partial(
-        replicate, groups=test["group"].tolist(), resamples=config.resamples, seed=config.seed
-    )
-    entries, replicates = [], []
-    for number, one in enumerate(scored):
-        shares = draw_trainings(len(one.tallies), config.resamples, config.seed, number)
-        entry, drawn = results.variant(one, resample, shares)
-        entries.append(entry)
-        replicates.append(drawn)
-    trained = [one.networks[0] for one in scored if one.networks]  # a network a variant, the first
-    shapes = [
-        [tuple(weight.shape) for weight in one.segmenter.network.state_dict().values()]
-        for one in trained
-    ]
-    named = networks([one.segmenter.run for one in trained], shapes)
-    for entry, name in zip(entries[: len(trained)], named, strict=True):
-        entry["network"] = name
-    whole_tally = scored[0].tallies[0]
-    nothing = results.baseline(whole_tally, resample)
-    sizes = results.sizes(whole_tally)
-    common_size = whole_tally.size == (sizes[0]["height"], sizes[0]["width"])
-    timed = np.flatnonzero(common_size.all(axis=1))[:TIMED_IMAGES]
-    costs = timing.costs(
-        [(one.segmenter, one.thresholds) for one in trained],
-        [labels.read(names[row]) for row in timed],
-        precision,
-        config.repeats,
-    ) + [timing.UNKNOWN] * len(tables)
+    quality = results.quality(scored, test["group"].tolist(), config.resamples, config.seed)
+    costs = _costs(scored, labels, names, precision, config.repeats)
+    entries = [entry | costs.get(entry["name"], {}) for entry in quality["variants"]]
     whole = {
         "created": datetime.now().astimezone().isoformat(timespec="seconds"),
         "command": command,
-        "notes": notes,
+        "notes": missing_folds(entered) + notes,
         "data": {
             "root": str(labels.root),
             "fingerprint": fingerprint,
@@ -138,21 +104,28 @@ def _compare(config: Config, command: str) -> Json:
             "groups": test["group"].nunique(),
             "classes": list(range(1, labels.num_classes + 1)),
             "class_titles": list(labels.class_titles),
-            "sizes": sizes,
+            "sizes": results.sizes(scored[0].tallies[0]),
         },
         "machine": timing.machine(device) | {"precision": precision},
-        "baseline": nothing.values,
         "metrics": describe(labels.class_titles),
-        "variants": [entry | cost for entry, cost in zip(entries, costs, strict=True)],
-        "differences": results.differences(entries, replicates, "scores"),
-        "differences_thresholded": results.differences(entries, replicates, "thresholded"),
-        "against_nothing": results.against_nothing(entries, replicates, nothing, "scores"),
-        "against_nothing_thresholded": results.against_nothing(
-            entries, replicates, nothing, "thresholded"
-        ),
+        **quality,
+        "variants": entries,
     }
     _write(whole, gallery(scored, labels, names), config, entered[0].options)
     return whole
+
+
+def _masks(
+    tables: dict[str, Path], by_variant: Collection[str], labels: Labels, names: Sequence[str]
+) -> tuple[dict[str, Labels], list[str]]:
+    """What each table of predictions says of the images, and what is to be said of the tables."""
+    masks, notes = {}, []
+    for name, path in tables.items():
+        if name in by_variant:
+            raise UserError(f"{name} is what a variant is called. Give {path} another name.")
+        masks[name], said = rivals.read(name, path, labels, names)
+        notes += said
+    return masks, notes
 
 
 def _networks(
@@ -194,6 +167,35 @@ def _training(
     own = [[name for name in names if contestants[i].tests(name)] for i in rows]
     tally = pooled(names, zip(own, [tallies[i] for i in rows], strict=True))
     return Training([contestants[i] for i in rows], tally)
+
+
+def _costs(
+    scored: Sequence[Scored], labels: Labels, names: Sequence[str], precision: str, repeats: int
+) -> dict[str, Json]:
+    """By variant, what to call its network and what that needs: the first of its trainings'.
+
+    Timed on images of the commonest size.
+    """
+    trained = {one.name: one.networks[0] for one in scored if one.networks}
+    segmenters = [one.segmenter for one in trained.values()]
+    shapes = [
+        [tuple(weight.shape) for weight in segmenter.network.state_dict().values()]
+        for segmenter in segmenters
+    ]
+    named = networks([segmenter.run for segmenter in segmenters], shapes)
+    tally = scored[0].tallies[0]
+    size = results.sizes(tally)[0]
+    timed = np.flatnonzero((tally.size == (size["height"], size["width"])).all(axis=1))
+    needed = timing.costs(
+        [(one.segmenter, one.thresholds) for one in trained.values()],
+        [labels.read(names[row]) for row in timed[:TIMED_IMAGES]],
+        precision,
+        repeats,
+    )
+    return {
+        name: {"network": network} | cost
+        for name, network, cost in zip(trained, named, needed, strict=True)
+    }
 
 
 def _write(whole: Json, shown: list[GalleryItem], config: Config, options: Json) -> None:

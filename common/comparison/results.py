@@ -6,8 +6,9 @@ Undefined figures (the Dice of a class that does not occur) are None.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from common.comparison.bootstrap import Statistic, interval, over_trainings
+from common.comparison import bootstrap
+from common.comparison.bootstrap import interval, over_trainings
 from common.comparison.contestants import Contestant, Network
 from common.comparison.scorecard import empty, figures, size_bins, size_recall
 from common.comparison.tally import Tally
@@ -26,7 +28,7 @@ from common.thresholds import CURVE_FILE
 
 Json = dict[str, Any]
 Replicates = dict[str, np.ndarray]
-Resample = Callable[[Statistic], Replicates]
+Resample = Callable[[bootstrap.Statistic], Replicates]
 Measured = tuple[str, dict[str, float | None], Replicates]  # a name, its figures, its replicates
 NOTHING = "predicting nothing"
 CURVE = ["class", "probability", "dice_positive", "empty_accuracy", "taken"]
@@ -71,22 +73,43 @@ class Scored:
         return [one for one in every if isinstance(one, Network)]
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """Figures of predicting nothing, and their replicates."""
+def quality(scored: Sequence[Scored], groups: Sequence[str], resamples: int, seed: int) -> Json:
+    """What each variant scores, beside predicting nothing, and the differences of all of them.
 
-    values: dict[str, float | None]
-    replicates: Replicates
+    groups: of each image. All are resampled alike: that is what pairs them.
+    """
+    resample = partial(bootstrap.replicate, groups=groups, resamples=resamples, seed=seed)
+    nothing = empty(scored[0].tallies[0])
+    baseline = {name: _number(value[0]) for name, value in figures(nothing).items()}
+    floor = (NOTHING, baseline, resample(lambda weights: figures(nothing, weights)))
+    found = []
+    for number, one in enumerate(scored):
+        shares = bootstrap.draw_trainings(len(one.tallies), resamples, seed, number)
+        found.append(_variant(one, resample, shares))
+    whole: Json = {"baseline": baseline, "variants": [entry for entry, _ in found]}
+    for suffix in ("", "_thresholded"):
+        measured = [by_decision[suffix] for _, by_decision in found]
+        whole[f"differences{suffix}"] = _differences(list(combinations(measured, 2)))
+        whole[f"against_nothing{suffix}"] = _differences([(one, floor) for one in measured])
+    return whole
 
 
-def variant(
+def sizes(tally: Tally) -> list[Json]:
+    """The images' sizes, the commonest first, with the number of images of each."""
+    found, counts = np.unique(tally.size, axis=0, return_counts=True)
+    rows = [
+        {"height": height, "width": width, "images": images}
+        for (height, width), images in zip(found.tolist(), counts.tolist(), strict=True)
+    ]
+    return sorted(rows, key=lambda row: -row["images"])
+
+
+def _variant(
     scored: Scored, resample: Resample, shares: np.ndarray
-) -> tuple[Json, dict[str, Replicates]]:
-    """A variant's entry in the results; and the replicates of its figures, for differences.
+) -> tuple[Json, dict[str, Measured]]:
+    """A variant's entry in the results; and without and with thresholds what makes differences.
 
-    resample: `bootstrap.replicate` with groups, number and seed filled in, the same ones for all
-    variants: that is what pairs them. shares: the variant's own `bootstrap.draw_trainings`. The
-    replicates are under the keys of the entry that hold their figures, "scores" and "thresholded".
+    shares: its own `bootstrap.draw_trainings`.
     """
     drawn = (scored.tallies, resample, shares)
     scores, replicates = _scores(*drawn, thresholded=False)
@@ -101,7 +124,10 @@ def variant(
         "size_recall_thresholded": _size_recall(*drawn, thresholded=True),
         "calibration": _calibration(scored.tallies),
     }
-    return entry, {"scores": replicates, "thresholded": replicates_thresholded}
+    return entry, {
+        "": (scored.name, _values(scores), replicates),
+        "_thresholded": (scored.name, _values(thresholded), replicates_thresholded),
+    }
 
 
 def _of_runs(scored: Scored) -> Json:
@@ -130,82 +156,41 @@ def _of_predictions(scored: Scored) -> Json:
     """The same of predictions that others made: where they lie, and else nothing."""
     unknown = (
         "variant", "folds", "training_seconds", "share", "train_images", "height", "width",
-        "thresholds", "network",
+        "thresholds", "network", "parameters", "conv_layers", "gflop", "latency", "throughput",
+        "peak_memory_mb",
     )  # fmt: skip
     lists = ("runs", "versions", "epochs", "thresholds_curve", "curves")
     known = {"predictions": str(scored.first.path)}
     return dict.fromkeys(unknown) | {key: [] for key in lists} | known
 
 
-def differences(
-    entries: Sequence[Json], replicates: Sequence[dict[str, Replicates]], decision: str
-) -> list[Json]:
-    """Every metric's difference a - b between every two variants, with its paired interval.
-
-    The interval is corrected for the number of such pairs; a difference holds where it excludes 0,
-    and is left out where it has none. decision: "scores" or "thresholded".
-    """
-    measured = [
-        (entry["name"], _values(entry[decision]), drawn[decision])
-        for entry, drawn in zip(entries, replicates, strict=True)
-    ]
-    pairs = list(combinations(measured, 2))
-    return [found for a, b in pairs for found in _differences(a, b, len(pairs))]
-
-
-def against_nothing(
-    entries: Sequence[Json],
-    replicates: Sequence[dict[str, Replicates]],
-    nothing: Baseline,
-    decision: str,
-) -> list[Json]:
-    """The differences, as of `differences`, of each variant (a) to predicting nothing (b)."""
-    b = (NOTHING, nothing.values, nothing.replicates)
-    return [
-        found
-        for entry, drawn in zip(entries, replicates, strict=True)
-        for found in _differences(
-            (entry["name"], _values(entry[decision]), drawn[decision]), b, len(entries)
-        )
-    ]
-
-
-def baseline(tally: Tally, resample: Resample) -> Baseline:
-    """What predicting nothing scores on the same images and resamples."""
-    nothing = empty(tally)
-    values = {name: _number(value[0]) for name, value in figures(nothing).items()}
-    return Baseline(values, resample(lambda weights: figures(nothing, weights)))
-
-
-def sizes(tally: Tally) -> list[Json]:
-    """The images' sizes, the commonest first, with the number of images of each."""
-    found, counts = np.unique(tally.size, axis=0, return_counts=True)
-    rows = [
-        {"height": height, "width": width, "images": images}
-        for (height, width), images in zip(found.tolist(), counts.tolist(), strict=True)
-    ]
-    return sorted(rows, key=lambda row: -row["images"])
-
-
 def _values(scores: dict[str, Json]) -> dict[str, float | None]:
     return {metric: score["value"] for metric, score in scores.items()}
 
 
-def _differences(a: Measured, b: Measured, comparisons: int) -> Iterator[Json]:
-    (name_a, values_a, drawn_a), (name_b, values_b, drawn_b) = a, b
-    for metric, replicates in drawn_a.items():
-        low, high = interval(replicates - drawn_b[metric], comparisons)
-        if None in (values_a[metric], values_b[metric]) or math.isnan(low):
-            continue
-        yield {
-            "a": name_a,
-            "b": name_b,
-            "metric": metric,
-            "difference": values_a[metric] - values_b[metric],
-            "low": low,
-            "high": high,
-            "holds": low > 0 or high < 0,
-        }
+def _differences(pairs: Sequence[tuple[Measured, Measured]]) -> list[Json]:
+    """Of every pair each metric's difference a - b, with its paired interval where it has one.
+
+    The interval is corrected for the number of pairs; a difference holds where it excludes 0.
+    """
+    rows = []
+    for (name_a, values_a, drawn_a), (name_b, values_b, drawn_b) in pairs:
+        for metric, replicates in drawn_a.items():
+            low, high = interval(replicates - drawn_b[metric], len(pairs))
+            if None in (values_a[metric], values_b[metric]) or math.isnan(low):
+                continue
+            rows.append(
+                {
+                    "a": name_a,
+                    "b": name_b,
+                    "metric": metric,
+                    "difference": values_a[metric] - values_b[metric],
+                    "low": low,
+                    "high": high,
+                    "holds": low > 0 or high < 0,
+                }
+            )
+    return rows
 
 
 def _scores(
@@ -213,17 +198,15 @@ def _scores(
 ) -> tuple[dict[str, Json], Replicates]:
     """Each metric's mean over seeds with its interval, and the replicates of that mean."""
 
-    def of_each(weights: np.ndarray) -> Replicates:
+    def of_each(weights: np.ndarray | None) -> Replicates:
         seeds = [figures(tally, weights, thresholded) for tally in tallies]
         return {metric: np.stack([seed[metric] for seed in seeds], 1) for metric in seeds[0]}
 
-    drawn_of_each = resample(of_each).items()
-    replicates = {metric: over_trainings(values, shares) for metric, values in drawn_of_each}
-    seeds = [figures(tally, None, thresholded) for tally in tallies]
+    drawn = resample(of_each).items()
+    replicates = {metric: over_trainings(values, shares) for metric, values in drawn}
     scores = {}
-    for metric, drawn in replicates.items():
-        values = np.array([seed[metric][0] for seed in seeds])
-        low, high = interval(drawn)
+    for metric, (values,) in of_each(None).items():
+        low, high = interval(replicates[metric])
         scores[metric] = {
             "value": _number(values.mean()),
             "low": _number(low),

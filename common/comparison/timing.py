@@ -56,12 +56,6 @@ class Throughput:
     high: float
 
 
-UNKNOWN = dict.fromkeys(
-    ("parameters", "conv_layers", "gflop", "latency", "throughput", "peak_memory_mb")
-)
-"""What `costs` would say of a network that is not there."""
-
-
 def costs(
     timed: Sequence[tuple[Segmenter, Thresholds]],
     images: Sequence[np.ndarray],
