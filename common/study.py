@@ -23,18 +23,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from common import compare, runs
+from common import compare
 from common.cli import run
 from common.config import parse_size
 from common.errors import Interrupted, UserError
 from common.files import publish_json
 from common.locks import hold
-from common.training.jobs import Job, last_words, reached, run_until, train_all
-from common.training.signals import stop_on_signal
+
+if TYPE_CHECKING:
+    from common.training.jobs import Job
 
 # Options of train.py that a study gives itself.
 OWN = {
@@ -116,6 +117,8 @@ class Planned:
 
     def job(self, epochs: int | None) -> Job:
         """What trains it. epochs: None for train.py's own number."""
+        from common.training.jobs import Job  # not above: PyTorch takes seconds to load
+
         where = ("--out", str(self.folder), "--resume", "auto")
         how_long = () if epochs is None else ("--epochs", str(epochs))
         return Job(self.folder, self.variant, (*self.command, *where, *how_long), epochs)
@@ -158,6 +161,8 @@ def study(config: Config) -> int:
     Raises UserError where --out belongs to another study or cannot be written, and where a training
     failed; Interrupted after a signal, when all have saved.
     """
+    from common.training.jobs import reached, train_all
+
     planned = plan(config)
     try:
         (config.out / "logs").mkdir(parents=True, exist_ok=True)
@@ -207,6 +212,10 @@ def _epochs(config: Config, planned: list[Planned]) -> dict[str, int]:
 
 def _probe(one: Planned, minutes: float, logs: Path) -> int:
     """The epochs that fit into the time: of a training that ends when it has found them."""
+    from common import runs
+    from common.training.jobs import last_words, run_until
+    from common.training.signals import stop_on_signal
+
     folder, log = logs / "probe", logs / "probe.log"
     shutil.rmtree(folder, ignore_errors=True)
     print(f"{one.recipe}: how many epochs fit into {minutes:g} min?", file=sys.stderr)

@@ -187,8 +187,8 @@ class _Parts:
 
     @classmethod
     def of(cls, split: pd.DataFrame) -> _Parts:
-        parts = (split.loc[split["split"] == part, "image"] for part in ("train", "test"))
-        return cls(frozenset(split["image"]), *map(frozenset, parts))
+        train, test = (frozenset(splits.members(split, part)) for part in ("train", "test"))
+        return cls(frozenset(split["image"]), train, test)
 
 
 def _are_one_partition(run: Run, own: _Parts, other: Run, its: _Parts) -> bool:

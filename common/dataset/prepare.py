@@ -41,15 +41,20 @@ class Data:
 
     def rows(self, part: str) -> np.ndarray:
         """Rows of the store that are trained on ('train'), or belong to 'val' or 'test', int64."""
-        members = set(self.split.loc[self.split["split"] == part, "image"])
-        if part == "train" and self.share < 1:
-            members = set(splits.share(self.split, self.share, self.labels))
-        return np.array([i for i, name in enumerate(self.store.names) if name in members])
+        return self._rows[part]
+
+    @cached_property
+    def _rows(self) -> dict[str, np.ndarray]:
+        members = {part: splits.members(self.split, part) for part in splits.PARTS}
+        if self.share < 1:
+            members["train"] = splits.share(self.split, self.share, self.labels)
+        row = {name: i for i, name in enumerate(self.store.names)}
+        return {part: np.sort([row[name] for name in names]) for part, names in members.items()}
 
     @property
     def epoch_images(self) -> int:
         """Images that an epoch of training draws: the whole train part's number at any share."""
-        return int((self.split["split"] == "train").sum())
+        return len(splits.members(self.split, "train"))
 
     @cached_property
     def val_classes(self) -> list[int]:
@@ -108,7 +113,8 @@ def prepare(config: TrainConfig) -> Data:
         if config.init and not own:
             earlier = runs.load(config.init)
             seen = ancestry.seen_by(earlier)
-            split = _apart(split, ancestry.tainted(earlier, seen, labels, _test(split)), config)
+            test = splits.members(split, "test")
+            split = _apart(split, ancestry.tainted(earlier, seen, labels, test), config)
         names = sorted(split["image"])
         size = (config.height, config.width)
         # Groups say who trains, not what a store holds: other ones need no other store.
@@ -127,8 +133,9 @@ def _apart(split: pd.DataFrame, tainted: set[str], config: TrainConfig) -> pd.Da
     """
     if not tainted:
         return split
+    tested = len(splits.members(split, "test"))
     said = (
-        f"{len(tainted)} of the {len(_test(split))} test images, such as {min(tainted)}, or "
+        f"{len(tainted)} of the {tested} test images, such as {min(tainted)}, or "
         f"near-duplicates of them, were trained or validated on by {config.init} or its ancestors"
     )
     if config.split or config.folds is not None:
@@ -136,15 +143,12 @@ def _apart(split: pd.DataFrame, tainted: set[str], config: TrainConfig) -> pd.Da
     groups = set(split.loc[split["image"].isin(tainted), "group"])
     moved = split["group"].isin(groups) & (split["split"] == "test")
     split = split.assign(split=split["split"].mask(moved, "train"))
-    if not _test(split):
+    left = len(splits.members(split, "test"))
+    if not left:
         raise UserError(f"{said}: nothing is left to test on. Add strips that it has not seen.")
     if is_main():
-        print(f"{said}: with their groups they train here, {len(_test(split))} images test")
+        print(f"{said}: with their groups they train here, {left} images test")
     return split
-
-
-def _test(split: pd.DataFrame) -> list[str]:
-    return split.loc[split["split"] == "test", "image"].tolist()
 
 
 def _warn_of_leaks(split: pd.DataFrame, config: TrainConfig, labels: Labels) -> None:

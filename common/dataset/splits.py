@@ -153,10 +153,14 @@ def write(split: pd.DataFrame, path: Path) -> None:
     publish(path, split[COLUMNS].to_csv(index=False))
 
 
-def part_of(run: Path, part: str, labels: Labels) -> list[str]:
-    """Images of 'train', 'val' or 'test' in the run directory `run`."""
-    split = read(run / "split.csv", labels)
+def members(split: pd.DataFrame, part: str) -> list[str]:
+    """Images of 'train', 'val' or 'test'."""
     return split.loc[split["split"] == part, "image"].tolist()
+
+
+def part_of(run: Path, part: str, labels: Labels) -> list[str]:
+    """Images of a part in the run directory `run`."""
+    return members(read(run / "split.csv", labels), part)
 
 
 def read(path: Path, labels: Labels) -> pd.DataFrame:
