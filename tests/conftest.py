@@ -79,6 +79,12 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty-four strips that are smaller still: see `tiny`."""
+    return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
+
+
+@pytest.fixture(scope="session")
 def store_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One place for pixel stores, so that tests share them."""
     return tmp_path_factory.mktemp("store")

@@ -304,16 +304,10 @@ def mixed(tmp_path):
         for k in np.unique(truth[:, :width][truth[:, :width] > 0]):
             rows.append(f"{name},{k},{rle.encode((truth[:, :width] == k).astype(np.uint8))}")
     (root / "train.csv").write_text("\n".join(rows))
-    run = tiny.make_run(tmp_path / "run", root, (32, 96))
+    run = tiny.make_run(tmp_path / "run", root, (32, 96), wandb_group="group")
     parts = ["test"] * 6 + ["val"] * 4 + ["train"] * (len(before.images) - 10)
     split = pd.DataFrame({"image": before.images, "split": parts, "group": before.images})
     split.to_csv(run / "split.csv", index=False)
-    config = json.loads((run / "config.json").read_text())
-    config["options"] |= {"seed": 0, "epochs": 1, "wandb_group": "group"}
-    (run / "config.json").write_text(json.dumps(config))
-    (run / "metrics.csv").write_text(
-        "epoch,train/loss,val/loss,val/dice_mean,epoch_seconds\n0,1,1,0.5,9\n"
-    )
     return run, load(root)
 
 

@@ -19,33 +19,23 @@ from tests.test_compare import compare, refused
 FOLDS = 3
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory):
-    return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
-
-
-def a_fold(path, data, fold, size=(32, 160), **options):
+def a_fold(path, root, fold, size=(32, 160), **options):
     """A run that tests one fold: random weights of its own, and a decision of its own."""
-    run = tiny.make_run(path, data, size)
+    options = {"folds": FOLDS, "fold": fold} | options
+    run = tiny.make_run(path, root, size, **options)
     saved = torch.load(run / "best.pt", weights_only=True)
     torch.manual_seed(hash((fold, options.get("seed", 0))) % 1000)
     saved["model"]["head.bias"] += 0.3 * torch.randn(5)
     checkpoint.save(run / "best.pt", saved)
-    splits.write(splits.make_fold(load(data), FOLDS, fold), run / "split.csv")
-    config = json.loads((run / "config.json").read_text())
-    config["options"] |= {"folds": FOLDS, "fold": fold, "seed": 0, "epochs": 1} | options
-    (run / "config.json").write_text(json.dumps(config))
-    (run / "metrics.csv").write_text(
-        "epoch,train/loss,val/loss,val/dice_mean,epoch_seconds\n0,1,1,0.5,9\n"
-    )
+    splits.write(splits.make_fold(load(root), FOLDS, fold), run / "split.csv")
     Thresholds((0.3 + 0.1 * fold,) * 4, (5 * fold,) * 4).save(run)
     return run
 
 
 @pytest.fixture(scope="module")
-def runs(data, tmp_path_factory):
+def runs(root, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    return [a_fold(folder / f"fold-{k}", data, k) for k in range(FOLDS)]
+    return [a_fold(folder / f"fold-{k}", root, k) for k in range(FOLDS)]
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +49,8 @@ def results_of(out):
     return json.loads((out / "results.json").read_text())
 
 
-def test_pooled_figures_are_those_of_every_fold_alone(data, runs, report, tmp_path):
-    labels = load(data)
+def test_pooled_figures_are_those_of_every_fold_alone(root, runs, report, tmp_path):
+    labels = load(root)
     results = results_of(report)
     assert results["data"]["images"] == len(labels.images)
     assert results["notes"] == []
@@ -88,10 +78,10 @@ def test_pooled_figures_are_those_of_every_fold_alone(data, runs, report, tmp_pa
 
 
 def test_seeds_in_folds_are_pooled_and_another_recipe_is_not_mixed_in(
-    data, runs, report, tmp_path, capsys
+    root, runs, report, tmp_path, capsys
 ):
-    more = [a_fold(tmp_path / f"seed-{k}", data, k, seed=1) for k in range(FOLDS)]
-    other = [a_fold(tmp_path / f"size-{k}", data, k, size=(64, 320)) for k in range(FOLDS - 1)]
+    more = [a_fold(tmp_path / f"seed-{k}", root, k, seed=1) for k in range(FOLDS)]
+    other = [a_fold(tmp_path / f"size-{k}", root, k, size=(64, 320)) for k in range(FOLDS - 1)]
     assert compare([*runs, *more, *other], tmp_path / "report") == 0
     results = results_of(tmp_path / "report")
     ours, theirs = results["variants"]
@@ -121,9 +111,9 @@ def test_the_page_shows_each_image_as_the_network_that_has_not_seen_it_does(runs
     assert np.array([split == "test" for split in splits_of]).sum() == len(splits_of[0])
 
 
-def test_a_run_without_folds_that_has_seen_their_images_is_refused(data, runs, tmp_path, capsys):
-    whole = a_fold(tmp_path / "whole", data, 0, folds=None)
-    splits.write(splits.make_split(load(data)), whole / "split.csv")
+def test_a_run_without_folds_that_has_seen_their_images_is_refused(root, runs, tmp_path, capsys):
+    whole = a_fold(tmp_path / "whole", root, 0, folds=None)
+    splits.write(splits.make_split(load(root)), whole / "split.csv")
     message = refused(capsys, compare([*runs, whole], tmp_path / "report"))
     assert "was trained on" in message
 

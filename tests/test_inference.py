@@ -10,11 +10,6 @@ from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
-
-
-@pytest.fixture(scope="module")
 def run(root, tmp_path_factory):
     return runs.load(tiny.make_run(tmp_path_factory.mktemp("runs") / "unet", root, (32, 96)))
 

@@ -22,11 +22,6 @@ THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
-
-
-@pytest.fixture(scope="module")
 def bare_run(root, tmp_path_factory):
     return tiny.make_run(tmp_path_factory.mktemp("runs") / "unet", root, (32, 96))
 

@@ -23,16 +23,10 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
-
-
-@pytest.fixture(scope="module")
 def bare_run(root, tmp_path_factory):
     path = tiny.make_run(
         tmp_path_factory.mktemp("runs") / "slim", root, (32, 96), "modified_unet", 8
     )
-    (path / "metrics.csv").write_text("epoch\n0\n")
     config = json.loads((path / "config.json").read_text())
     config["options"] |= {"data": str(root), "store": "/somewhere/of/mine", "out": str(path)}
     config["data"]["class_names"] = {"1": "pit", "3": "scratch"}

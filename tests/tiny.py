@@ -25,9 +25,14 @@ def make_data(root: Path, images: int = 24) -> Path:
 
 
 def make_run(
-    path: Path, root: Path, size: tuple[int, int], variant: str = "unet_64x400", base: int = 4
+    path: Path,
+    root: Path,
+    size: tuple[int, int],
+    variant: str = "unet_64x400",
+    base: int = 4,
+    **options: object,
 ) -> Path:
-    """An untrained run on the data in `root`: random weights that find every class."""
+    """A run on the data in `root`, as after an epoch: random weights that find every class."""
     data = labels.load(root)
     path.mkdir()
     arguments = {"base_channels": base, "num_classes": data.num_classes + 1}
@@ -39,7 +44,7 @@ def make_run(
     splits.write(splits.make_split(data), path / "split.csv")
     config = {
         "variant": variant,
-        "options": {"height": size[0], "width": size[1]},
+        "options": {"height": size[0], "width": size[1], "seed": 0, "epochs": 1} | options,
         "model": arguments,
         "normalisation": [MEAN, STD],
         "data": {"root": str(root), "fingerprint": labels.fingerprint(data)},
@@ -48,6 +53,9 @@ def make_run(
         "wandb_id": "none",
     }
     (path / "config.json").write_text(json.dumps(config))
+    (path / "metrics.csv").write_text(
+        "epoch,train/loss,val/loss,val/dice_mean,epoch_seconds\n0,1,1,0.5,9\n"
+    )
     return path
 
 

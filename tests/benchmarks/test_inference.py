@@ -32,11 +32,6 @@ def _no_openvino_beside_trainings():
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
-
-
-@pytest.fixture(scope="module")
 def entry(root, tmp_path_factory):
     # Half the strips' size: at odd factors OpenVINO rounds some halves the other way.
     run = runs.load(tiny.make_run(tmp_path_factory.mktemp("runs") / "unet", root, (32, 160)))

@@ -19,11 +19,6 @@ from tests import tiny
 THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0.3))
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
-
-
 @pytest.fixture(scope="module", params=["plain", "decided"])
 def run(request, root, tmp_path_factory):
     path = tiny.make_run(tmp_path_factory.mktemp("runs") / "unet", root, (32, 96))

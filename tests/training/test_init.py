@@ -21,17 +21,9 @@ from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
-
-
-@pytest.fixture(scope="module")
 def earlier(root, tmp_path_factory):
-    path = tiny.make_run(
-        tmp_path_factory.mktemp("runs") / "first", root, (32, 200), "modified_unet", 8
-    )
-    (path / "metrics.csv").write_text("epoch\n0\n")
-    return path
+    folder = tmp_path_factory.mktemp("runs")
+    return tiny.make_run(folder / "first", root, (32, 200), "modified_unet", 8)
 
 
 def part(run: Path, *parts: str) -> set[str]:

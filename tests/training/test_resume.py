@@ -70,14 +70,18 @@ def test_draws_and_crops_go_on_where_they_were(train, tmp_path: Path, monkeypatc
     assert_same_run(cut, whole)
 
 
-def kill_when(process: subprocess.Popen, happens, signum: int) -> None:
-    """Sends the signal as soon as `happens()` is true; fails if the process ends before."""
+def stopped_after_an_epoch(argv: list[str], out: Path, signum: int) -> tuple[int, str, str]:
+    """Exit code and output of a training to which the signal is sent when one epoch is done."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = subprocess.Popen(argv, cwd=PROJECT, **pipes, text=True)
     limit = time.monotonic() + 600
-    while not happens():
+    while rows(out) < 1:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < limit
         time.sleep(0.002)
     process.send_signal(signum)
+    said = process.communicate()
+    return process.returncode, *said
 
 
 def rows(run: Path) -> int:
@@ -89,13 +93,9 @@ def test_killed_in_mid_epoch_and_resumed(
     train, dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        command(dataset, store_folder, "--out", out),
-        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    kill_when(process, lambda: rows(out) == 1, signal.SIGKILL)
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    given = command(dataset, store_folder, "--out", out)
+    code, _, _ = stopped_after_an_epoch(given, out, signal.SIGKILL)
+    assert code == -signal.SIGKILL
     assert_resumes_as(undisturbed, out, train)
 
 
@@ -155,13 +155,9 @@ def test_a_signal_saves_mid_epoch_and_prints_how_to_go_on(
     dataset: Path, store_folder: Path, undisturbed: Path, tmp_path: Path, signum: int, monkeypatch
 ) -> None:
     out = tmp_path / "run"
-    process = subprocess.Popen(
-        command(dataset, store_folder, "--out", out),
-        cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    kill_when(process, lambda: rows(out) == 1, signum)
-    stdout, stderr = process.communicate()
-    assert process.returncode == 128 + signum, stderr
+    given = command(dataset, store_folder, "--out", out)
+    code, stdout, stderr = stopped_after_an_epoch(given, out, signum)
+    assert code == 128 + signum, stderr
     assert "Traceback" not in stderr
     assert re.findall("^epoch  ", stdout, re.MULTILINE) == ["epoch  "]  # a log: a line an epoch
     assert "\r" not in stdout + stderr  # and no bar
