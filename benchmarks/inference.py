@@ -41,6 +41,7 @@ from common import cli, rle, runs
 from common import labels as labels_module
 from common import thresholds as thresholds_module
 from common.comparison.timing import machine
+from common.config import check_at_least
 from common.devices import pick_device
 from common.errors import UserError
 from common.files import publish_json
@@ -79,9 +80,7 @@ class Config:
     """JSON file for the figures."""
 
     def __post_init__(self) -> None:
-        for name, least in (("strips", 1), ("rounds", 1), ("threads", 0)):
-            if getattr(self, name) < least:
-                raise ValueError(f"--{name} must be at least {least}, got {getattr(self, name)}")
+        check_at_least(self, strips=1, rounds=1, threads=0)
         if len(set(self.runs)) < len(self.runs):
             raise ValueError("--runs names a run twice")
 

@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from common import labels as labels_module
 from common.cli import run
 from common.comparison.timing import machine
+from common.config import check_at_least
 from common.dataset.augment import Augmentation
 from common.dataset.loader import Loader, as_tensors
 from common.dataset.prepare import Data, default_root
@@ -71,9 +72,7 @@ class Config:
     """JSON file for the figures."""
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "batch_size", "workers", "rounds"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        check_at_least(self, height=1, width=1, batch_size=1, workers=1, rounds=1)
 
 
 class Plain(Dataset):

@@ -34,6 +34,7 @@ from benchmarks.networks import NETWORKS
 from common import cli
 from common.blocks import conv_layers, fuse, parameters
 from common.comparison.timing import machine
+from common.config import check_at_least
 from common.devices import pick_device
 from common.files import publish_json
 from common.progress import tqdm
@@ -65,9 +66,7 @@ class Config:
     """JSON file for the figures."""
 
     def __post_init__(self) -> None:
-        for name in ("repeats", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(self, repeats=1, threads=1)
 
 
 @dataclass
@@ -262,11 +261,7 @@ def show(figures: dict[str, Any]) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the benchmark; returns the exit code."""
-
-    def measure(config: Config) -> None:
-        benchmark(config)
-
-    return cli.run(measure, Config, argv)
+    return cli.run(benchmark, Config, argv)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ import pandas as pd
 
 from common import rle
 from common.cli import run
+from common.config import check_at_least
 from common.errors import UserError
 from common.files import publish_json
 from data.synthetic import generate
@@ -50,9 +51,7 @@ class Config:
     """JSON file for the figures."""
 
     def __post_init__(self) -> None:
-        for name in ("height", "width", "masks", "repeats"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        check_at_least(self, height=1, width=1, masks=1, repeats=1)
 
 
 def pixel_loop(text: str, shape: tuple[int, int]) -> np.ndarray:

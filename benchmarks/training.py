@@ -36,7 +36,7 @@ from benchmarks.networks import NETWORKS
 from common import labels as labels_module
 from common.cli import run
 from common.comparison.timing import machine
-from common.config import TrainConfig
+from common.config import TrainConfig, check_at_least
 from common.dataset.augment import Augmentation
 from common.devices import has_bf16, memory_format, pick_device
 from common.files import publish_json
@@ -72,9 +72,7 @@ class Config:
     """JSON file for the figures."""
 
     def __post_init__(self) -> None:
-        for name in ("repeats", "batch_size", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least 1")
+        check_at_least(self, repeats=1, batch_size=1, threads=1)
 
 
 def measure(config: Config) -> dict[str, Any]:

@@ -20,7 +20,7 @@ import tyro
 
 from common import cli
 from common.dataset.images import find_images
-from common.errors import UserError
+from common.files import refusals_said
 
 if TYPE_CHECKING:
     from common.comparison.false_alarms import Choice
@@ -92,10 +92,8 @@ def _share(count: int, total: int) -> str:
 
 
 def _write(record: Run, choice: Choice, rate: float) -> None:
-    try:
+    with refusals_said(f"to {record.path}"):
         file = choice.thresholds(record.num_classes - 1, rate).save(record.path)
-    except OSError as error:
-        raise UserError(f"cannot write to {record.path}: {error.strerror or error}") from error
     print(f"written to {file}; compare --aim balanced would choose by Dice again")
 
 

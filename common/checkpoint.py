@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from common.errors import UserError
-from common.files import publish
+from common.files import publish, refusals_said
 
 BEST = "best.pt"  # of a run directory: the averaged weights of its best epoch
 PUBLISHED = "model.safetensors"  # the same in a published folder
@@ -31,14 +31,12 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Publishes a checkpoint. Raises UserError where the disk refuses; the earlier one stays."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    try:
+    way_out = (
+        "The last one that was written is untouched; mend this, then continue with "
+        f"--resume {shlex.quote(str(path.parent))}."
+    )
+    with refusals_said(f"the checkpoint {path}", way_out):
         publish(path, buffer.getbuffer())
-    except OSError as error:
-        raise UserError(
-            f"cannot write the checkpoint {path}: {error.strerror or error}\n"
-            "The last one that was written is untouched; mend this, then continue with "
-            f"--resume {shlex.quote(str(path.parent))}."
-        ) from error
 
 
 def load(

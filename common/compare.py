@@ -26,6 +26,7 @@ from typing import Annotated, Literal
 import tyro
 
 from common.cli import run
+from common.config import check_at_least
 
 
 @dataclass
@@ -58,9 +59,7 @@ class Config:
     """Weights & Biases mode. Default: WANDB_MODE, else online with a login, else offline."""
 
     def __post_init__(self) -> None:
-        for name, low in {"batch_size": 1, "repeats": 1, "resamples": 100, "seed": 0}.items():
-            if getattr(self, name) < low:
-                raise ValueError(f"--{name.replace('_', '-')} must be at least {low}")
+        check_at_least(self, batch_size=1, repeats=1, resamples=100, seed=0)
         if (self.aim == "alarms") != (self.alarms_per_100 is not None):
             raise ValueError("--aim alarms and --alarms-per-100 N go together")
         if self.alarms_per_100 is not None and not 0 < self.alarms_per_100 < 100:

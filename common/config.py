@@ -112,14 +112,10 @@ class TrainConfig:
         self.minutes = minutes  # kept for a copy with other options too
         if size is not None:
             self.height, self.width = parse_size("--size", size)
-        at_least = {
-            "epochs": 1, "batch_size": 1, "height": 8, "width": 8, "base_channels": 1,
-            "workers": 0, "seed": 0, "limit": 3, "folds": 3, "fold": 0,
-        }  # fmt: skip
-        for name, low in at_least.items():
-            value = getattr(self, name)
-            if value is not None and value < low:
-                raise ValueError(f"{_flag(name)} must be at least {low}, got {value}")
+        check_at_least(
+            self, epochs=1, batch_size=1, height=8, width=8, base_channels=1, workers=0, seed=0,
+            limit=3, folds=3, fold=0,
+        )  # fmt: skip
         if self.seed >= 2**63:
             raise ValueError(f"--seed must be below 2**63, got {self.seed}")
         for name in ("lr", "clip", "minutes"):
@@ -195,6 +191,14 @@ def completed(options: dict[str, Any]) -> dict[str, Any]:
     """
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
     return defaults | {k: v for k, v in options.items() if (k, v) not in REMOVED.items()}
+
+
+def check_at_least(options: object, **least: int) -> None:
+    """Raises ValueError where a number among the options, if there is one, is below its least."""
+    for name, low in least.items():
+        value = getattr(options, name)
+        if value is not None and value < low:
+            raise ValueError(f"{_flag(name)} must be at least {low}, got {value}")
 
 
 def loss_names(name: str) -> list[str]:

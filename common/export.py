@@ -21,6 +21,7 @@ from typing import Annotated
 import tyro
 
 from common import cli
+from common.config import check_at_least
 
 
 @dataclass
@@ -47,8 +48,7 @@ class Config:
     """Also try 8-bit arithmetic, as <out>.int8.onnx: kept where it is faster and as good."""
 
     def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise ValueError(f"--limit must be at least 1, got {self.limit}")
+        check_at_least(self, limit=1)
         if self.opset not in range(18, 22):
             raise ValueError(f"--opset must be 18 to 21, got {self.opset}")
         if self.images is not None and self.data is not None:

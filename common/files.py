@@ -78,12 +78,16 @@ def try_folder(folder: Path) -> None:
 
 
 @contextmanager
-def refusals_said(path: Path) -> Iterator[None]:
-    """Turns an OSError in the block, which writes to `path`, into a UserError."""
+def refusals_said(what: object, way_out: str = "") -> Iterator[None]:
+    """Turns an OSError in the block, which writes `what`, into a UserError.
+
+    way_out: what to do, in lines of its own.
+    """
     try:
         yield
     except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from error
+        said = f"cannot write {what}: {error.strerror or error}"
+        raise UserError(f"{said}\n{way_out}" if way_out else said) from error
 
 
 def without_nan(value: Any) -> Any:

@@ -149,7 +149,7 @@ def scores_from_sums(
     accuracy, iou_pooled, dice_pooled = _pooled(pixels)
     # Dropping the background row and column leaves the same sums as setting them to 0.
     reference_accuracy, reference_iou, reference_dice = _pooled(pixels[..., 1:, 1:])
-    dice_positive = _ratio(dice, positive)
+    dice_positive = ratio(dice, positive)
 
     result = {
         "accuracy": accuracy,
@@ -158,10 +158,10 @@ def scores_from_sums(
         "dice_mean": _mean_of_defined(dice_pooled[..., 1:]),
         **{f"iou_class_{k}": iou_pooled[..., k] for k in range(num_classes)},
         **{f"dice_class_{k}": dice_pooled[..., k] for k in range(num_classes)},
-        "kaggle_dice": _ratio(dice.sum(axis=-1) + empty.sum(axis=-1), pairs),
-        "kaggle_dice_empty": _ratio(negative.sum(axis=-1), pairs),
-        "empty_accuracy": _ratio(empty.sum(axis=-1), negative.sum(axis=-1)),
-        "dice_positive": _ratio(dice.sum(axis=-1), positive.sum(axis=-1)),
+        "kaggle_dice": ratio(dice.sum(axis=-1) + empty.sum(axis=-1), pairs),
+        "kaggle_dice_empty": ratio(negative.sum(axis=-1), pairs),
+        "empty_accuracy": ratio(empty.sum(axis=-1), negative.sum(axis=-1)),
+        "dice_positive": ratio(dice.sum(axis=-1), positive.sum(axis=-1)),
         "dice_positive_macro": _mean_of_defined(dice_positive),
         **{f"dice_positive_class_{k}": dice_positive[..., k - 1] for k in range(1, num_classes)},
         "reference_accuracy": reference_accuracy,
@@ -215,19 +215,20 @@ def _pooled(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Accuracy (...), IoU and Dice (..., C) of confusion matrices (..., C, C)."""
     hits = np.diagonal(pixels, axis1=-2, axis2=-1)
     both = pixels.sum(axis=-1) + pixels.sum(axis=-2)
-    accuracy = _ratio(hits.sum(axis=-1), pixels.sum(axis=(-2, -1)))
-    return accuracy, _ratio(hits, both - hits), _ratio(2 * hits, both)
+    accuracy = ratio(hits.sum(axis=-1), pixels.sum(axis=(-2, -1)))
+    return accuracy, ratio(hits, both - hits), ratio(2 * hits, both)
 
 
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
+def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     """above / below, NaN where below is 0."""
-    return np.divide(above, below, out=np.full(np.shape(above), np.nan), where=below != 0)
+    shape = np.broadcast_shapes(np.shape(above), np.shape(below))
+    return np.divide(above, below, out=np.full(shape, np.nan), where=below != 0)
 
 
 def _mean_of_defined(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of the values that are not NaN; NaN where all are."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
+    return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
 
 
 def _as_tensor(values: Array) -> Tensor:

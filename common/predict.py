@@ -18,6 +18,7 @@ from typing import Annotated, Literal
 import tyro
 
 from common import cli
+from common.config import check_at_least
 
 
 @dataclass
@@ -48,8 +49,7 @@ class Config:
     """Decide by the run's thresholds.json where there is one, else by the most probable class."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
+        check_at_least(self, batch_size=1)
 
 
 def main(argv: list[str] | None = None) -> int:

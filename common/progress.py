@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
 
 import tqdm as library
+
+from common.machine import cores
+
+Item, Result = TypeVar("Item"), TypeVar("Result")
 
 
 class tqdm(library.tqdm):
@@ -17,3 +23,18 @@ class tqdm(library.tqdm):
         if not disable:
             disable = sys.stderr is None or (False if in_notebook else None)
         super().__init__(*arguments, disable=disable, **options)
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Sequence[Item], threads: int = 0, **bar: Any
+) -> Iterator[Result]:
+    """`work` of each item, in order, under a bar; for what releases the interpreter lock.
+
+    threads: 0 for one a core. What `work` raises is raised here; then, and where nobody asks
+    further, items that were not begun are let be.
+    """
+    pool = ThreadPoolExecutor(threads or cores())
+    try:
+        yield from tqdm(pool.map(work, items), total=len(items), **bar)
+    finally:
+        pool.shutdown(cancel_futures=True)

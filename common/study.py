@@ -7,8 +7,8 @@
 
 Trains what is not yet trained, each in a run directory in --out, and writes the comparison into
 its folder report. Options behind -- go to every training, --device and --wandb to the comparison
-too. Stopped at any time, the same command
-goes on; given in two places at once, each takes other trainings.
+too. Stopped at any time, the same command goes on; given in two places at once, each takes other
+trainings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import tyro
 
 from common import compare
 from common.cli import run
-from common.config import parse_size
+from common.config import check_at_least, parse_size
 from common.errors import Interrupted, UserError
 from common.files import publish_json
 from common.locks import hold
@@ -85,9 +85,7 @@ class Config:
             raise ValueError("give --epochs or --minutes")
         if self.folds is not None and self.split is not None:
             raise ValueError("give --folds or --split")
-        for name, low in {"folds": 3, "epochs": 1, "jobs": 1}.items():
-            if getattr(self, name) is not None and getattr(self, name) < low:
-                raise ValueError(f"--{name} must be at least {low}, got {getattr(self, name)}")
+        check_at_least(self, folds=3, epochs=1, jobs=1)
         if min(self.seeds) < 0:
             raise ValueError("--seeds must be at least 0")
         if not all(0 < share <= 1 for share in self.shares):

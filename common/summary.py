@@ -49,6 +49,7 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
     a column says which, as "0 of 5": each has a val part of its own.
     """
     from common import runs  # these not above: PyTorch takes seconds to load
+    from common.blocks import parameters
     from common.metrics import merit
 
     rows = []
@@ -63,7 +64,7 @@ def table(paths: tuple[Path, ...]) -> pd.DataFrame:
                 "run": record.name,
                 "fold": f"{options['fold']} of {options['folds']}" if options["folds"] else "",
                 "size": f"{record.size[0]}x{record.size[1]}",
-                "parameters": f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f} M",
+                "parameters": f"{parameters(model) / 1e6:.2f} M",
                 "epochs": len(metrics),
                 "val positive Dice": best.get("val/dice_positive"),
                 "empty": record.baselines.get("empty"),

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import codecs
 import csv
+import io
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from common.errors import UserError
@@ -76,6 +77,13 @@ def summed_up(problems: Iterable[tuple[str, str]]) -> Iterator[str]:
             yield from lines
         else:
             yield f"{lines[0]} (and {len(lines) - 1} more rows like it)"
+
+
+def as_csv(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table as text, lines ended by a line feed."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([header, *rows])
+    return text.getvalue()
 
 
 def same(name: str) -> str:

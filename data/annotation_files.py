@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from common.dataset.images import is_image
 from common.errors import UserError
 from common.labels import EXTENSIONS
 from common.tables import same
@@ -51,14 +52,18 @@ def index_images(folder: Path) -> Index:
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}.")
     index: dict[str, list[Path]] = {}
-    for path in sorted(folder.rglob("*")):
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith("."):
-            parts = path.relative_to(folder).parts
-            for i in range(len(parts)):
-                index.setdefault(same("/".join(parts[i:])), []).append(path)
+    for path in sorted(filter(is_image, folder.rglob("*"))):
+        parts = path.relative_to(folder).parts
+        for i in range(len(parts)):
+            index.setdefault(same("/".join(parts[i:])), []).append(path)
     if not index:
         raise UserError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))}).")
     return index
+
+
+def every_image(index: Index) -> set[Path]:
+    """All images of the index."""
+    return {path for paths in index.values() for path in paths}
 
 
 def find_image(index: Index, name: str, where: str) -> Path:

@@ -11,23 +11,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from pycocotools import mask as coco
 
-from common.errors import UserError
 from data.annotation_files import is_near
 
-try:
-    from pycocotools import mask as coco
-except ImportError:
-    coco = None
-
-
 Part = dict[str, Any]
-
-
-def require() -> None:
-    """Raises UserError where pycocotools is missing."""
-    if coco is None:
-        raise UserError("this needs pycocotools. Install it with: pip install pycocotools")
 
 
 def parts(segmentation: Any, height: int, width: int) -> list[Part]:

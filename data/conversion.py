@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import shlex
 import shutil
@@ -11,21 +9,18 @@ import tempfile
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from common.dataset.images import LARGE
-from common.errors import UserError
+from common.dataset.images import LARGE, is_image
+from common.errors import UserError, refuse
 from common.files import publish, refusals_said
 from common.labels import COLUMNS, EXTENSIONS, class_titles
-from common.machine import cores
-from common.progress import tqdm
-from common.tables import can_stand, same
+from common.progress import in_threads, tqdm
+from common.tables import as_csv, can_stand, same
 
-SHOWN = 10
 _large = threading.Lock()
 
 Item, Result = TypeVar("Item"), TypeVar("Result")
@@ -43,21 +38,10 @@ def list_images(folder: Path) -> list[Path]:
     """The images of a folder in order of names. Raises UserError where there are none."""
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}.")
-    paths = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    )
+    paths = sorted(filter(is_image, folder.iterdir()))
     if not paths:
         raise UserError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))}).")
     return paths
-
-
-def refuse(problems: Sequence[str]) -> None:
-    """Raises UserError with the first of the problems, if there are any."""
-    if problems:
-        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise UserError("\n".join([*problems[:SHOWN], *more]))
 
 
 def check_target(out: Path, images: Sequence[Path]) -> None:
@@ -93,13 +77,8 @@ def gather(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result
         except UserError as error:
             return error
 
-    pool = ThreadPoolExecutor(cores())
-    try:
-        done = pool.map(attempt, items)
-        for result in tqdm(done, "reading", len(items), unit="image", leave=False):
-            (problems if isinstance(result, UserError) else results).append(result)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    for result in in_threads(attempt, items, desc="reading", unit="image", leave=False):
+        (problems if isinstance(result, UserError) else results).append(result)
     refuse(list(map(str, problems)))
     return results
 
@@ -136,13 +115,13 @@ def number_classes(found: Sequence[str], given: Sequence[str]) -> dict[str, int]
 def write(
     out: Path,
     annotations: Sequence[Annotation],
+    names: Mapping[int, str],
     num_classes: int = 0,
-    names: Mapping[int, str] | None = None,
-) -> None:
+) -> str:
     """Makes the data set: copies the images, writes train.csv and, with names, classes.csv.
 
-    num_classes: at least so many, also where the last ones have no mask. Raises UserError where
-    the disk refuses.
+    Returns what was made, in words, and the next commands. num_classes: at least so many, also
+    where the last ones have no mask. Raises UserError where the disk refuses.
     """
     rows = [
         [annotation.image.name, defect_class, text]
@@ -158,18 +137,12 @@ def write(
             (new / "train_images").mkdir(parents=True)
             for annotation in tqdm(annotations, "copying", unit="image", leave=False):
                 shutil.copyfile(annotation.image, new / "train_images" / annotation.image.name)
-            publish(new / "train.csv", _table(COLUMNS, rows))
+            publish(new / "train.csv", as_csv(COLUMNS, rows))
             if names:
-                publish(new / "classes.csv", _table(["class", "name"], sorted(names.items())))
+                publish(new / "classes.csv", as_csv(["class", "name"], sorted(names.items())))
             os.replace(new, out)
-
-
-def closing(
-    out: Path, annotations: Sequence[Annotation], names: Mapping[int, str] | None = None
-) -> str:
-    """What was made, in words, and the next commands."""
     counts = Counter(k for a in annotations for k, text in a.rles.items() if text)
-    titles = class_titles(max([*counts, *(names or {})], default=0), names or {})
+    titles = class_titles(max([*counts, *names], default=0), names)
     listed = "".join(
         f", class {title} on {counts[k]}"
         for k, title in enumerate(titles, start=1)
@@ -180,9 +153,3 @@ def closing(
         f"next: python -m data.check {shlex.quote(str(out))}\n"
         f"      python unet_64x400/train.py --data {shlex.quote(str(out))}"
     )
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([header, *rows])
-    return text.getvalue()

@@ -21,6 +21,7 @@ from common import labels
 from common.cli import run
 from common.config import PROJECT
 from common.errors import UserError
+from common.files import refusals_said
 from common.progress import tqdm
 
 COMPETITION = "severstal-steel-defect-detection"
@@ -56,13 +57,8 @@ def download(out: Path) -> bool:
         _check_count(len(labels.load(out).images), out)
         return False
     source = next((folder for folder in MOUNTED if (folder / "train.csv").exists()), None)
-    try:
+    with refusals_said(out, "Mend this and run again; what was downloaded is kept."):
         _place(source or _fetch(), out)
-    except OSError as error:
-        raise UserError(
-            f"cannot write {out}: {error.strerror or error}\nMend this and run again; what was "
-            "downloaded is kept."
-        ) from error
     return True
 
 

@@ -20,17 +20,21 @@ import tyro
 
 from common import rle
 from common.cli import run
-from common.errors import UserError
+from common.errors import UserError, refuse
 from common.labels import read_image
-from data import coco_masks
-from data.annotation_files import find_image, index_images, optional_size, part, read_json
+from data.annotation_files import (
+    every_image,
+    find_image,
+    index_images,
+    optional_size,
+    part,
+    read_json,
+)
 from data.conversion import (
     Annotation,
     check_target,
-    closing,
     gather,
     number_classes,
-    refuse,
     room_for,
     write,
 )
@@ -68,7 +72,6 @@ def convert(config: Config) -> str:
     Raises UserError, before anything is written, that lists images that are missing, unreadable or
     of another size, and annotations without a mask or with a malformed one.
     """
-    coco_masks.require()
     content, index = read_json(config.annotations), index_images(config.images)
     where = str(config.annotations)
     entries = {key: part(content, key, list, where) for key in ("images", "categories")}
@@ -82,15 +85,12 @@ def convert(config: Config) -> str:
     check_target(config.out, [picture.path for picture in listed])
     done = gather(_draw, listed)
     names = {k: name for name, k in classes.items()}
-    made = [annotation for annotation, _ in done]
-    write(config.out, made, names=names)
-    empty = [text for _, found in done for text in found]
-    unlisted = {path for paths in index.values() for path in paths} - {p.path for p in listed}
-    return (
-        closing(config.out, made, names)
-        + (f"\n{len(empty)} annotations cover no pixel, such as {empty[0]}" if empty else "")
-        + (f"\n{len(unlisted)} images that it does not list are left out" if unlisted else "")
-    )
+    said = [write(config.out, [annotation for annotation, _ in done], names)]
+    if empty := [text for _, found in done for text in found]:
+        said.append(f"{len(empty)} annotations cover no pixel, such as {empty[0]}")
+    if unlisted := every_image(index) - {picture.path for picture in listed}:
+        said.append(f"{len(unlisted)} images that it does not list are left out")
+    return "\n".join(said)
 
 
 def _categories(
@@ -164,6 +164,8 @@ def _attach(
 
 def _draw(picture: Picture) -> tuple[Annotation, list[str]]:
     """The image's masks; and what its annotations that cover no pixel are called."""
+    from data import coco_masks  # not above: where pycocotools is missing, `run` says so
+
     height, width = picture.size or (0, 0)
     with room_for(height * width):
         size = read_image(picture.path).shape

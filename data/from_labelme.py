@@ -24,10 +24,11 @@ from PIL import Image
 
 from common import rle
 from common.cli import run
-from common.errors import UserError
+from common.errors import UserError, refuse
 from common.labels import read_image
 from data.annotation_files import (
     Index,
+    every_image,
     find_image,
     index_images,
     optional_size,
@@ -37,10 +38,8 @@ from data.annotation_files import (
 from data.conversion import (
     Annotation,
     check_target,
-    closing,
     gather,
     number_classes,
-    refuse,
     room_for,
     write,
 )
@@ -87,7 +86,7 @@ def convert(config: Config) -> str:
         raise UserError(f"{config.folder} holds no JSON files.")
     index = index_images(config.images or config.folder)
     drawings = gather(partial(_read, folder=config.folder, index=index), files)
-    bare = {path for paths in index.values() for path in paths} - {d.image for d in drawings}
+    bare = every_image(index) - {drawing.image for drawing in drawings}
     if not config.missing_is_clean:
         hint = "(--missing-is-clean takes it as clean)"
         refuse([f"{path} has no JSON file {hint}" for path in sorted(bare)])
@@ -98,9 +97,7 @@ def convert(config: Config) -> str:
     labels = {shape.label for drawing in drawings for shape in drawing.shapes}
     classes = number_classes(sorted(labels - {BACKGROUND}), config.classes)
     annotations = gather(partial(_paint, classes=classes | {BACKGROUND: 0}), drawings)
-    names = {k: name for name, k in classes.items()}
-    write(config.out, annotations, names=names)
-    return closing(config.out, annotations, names)
+    return write(config.out, annotations, {k: name for name, k in classes.items()})
 
 
 def _read(path: Path, folder: Path, index: Index) -> Drawing:

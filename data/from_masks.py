@@ -28,10 +28,11 @@ from common.cli import run
 from common.dataset.images import opened
 from common.errors import UserError
 from common.labels import read_image
-from data.conversion import SHOWN, Annotation, check_target, closing, gather, room_for, write
+from data.conversion import Annotation, check_target, gather, room_for, write
 from data.label_maps import Key, classify, make_key, read_labelmap
 from data.pairing import pair_up
 
+SHOWN = 10  # values that a message lists
 MANY = 32  # more classes than this are mostly the grey edges of smoothed masks
 
 
@@ -82,8 +83,8 @@ class Read:
     unknown: Counter[int]
 
 
-def convert(config: Config) -> tuple[list[Annotation], dict[int, str]]:
-    """Writes the data set and returns what is in it, and the names of its classes.
+def convert(config: Config) -> str:
+    """Writes the data set and returns what is in it, in words.
 
     Raises UserError, before anything is written, that lists images without a label map, maps
     without an image, of another size or unreadable, and values that are no class.
@@ -96,12 +97,10 @@ def convert(config: Config) -> tuple[list[Annotation], dict[int, str]]:
     pairs = pair_up(config.images, config.masks, config.suffix, config.missing_is_clean)
     check_target(config.out, [image for image, _ in pairs])
     read = gather(partial(_read, key=key), pairs)
-    annotations = [one.annotation for one in read]
     _refuse_unknown(read, key)
     if not names:
         _check_classes(read, config)
-    write(config.out, annotations, config.classes or 0, names)
-    return annotations, names
+    return write(config.out, [one.annotation for one in read], names, config.classes or 0)
 
 
 def _read(pair: tuple[Path, Path | None], key: Key) -> Read:
@@ -175,7 +174,7 @@ def _check_classes(read: Sequence[Read], config: Config) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Makes the data set; returns the exit code."""
-    return run(lambda config: print(closing(config.out, *convert(config))), Config, argv)
+    return run(lambda config: print(convert(config)), Config, argv)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from common.errors import UserError
+from common.errors import UserError, refuse
 from common.labels import EXTENSIONS
 from common.tables import same
-from data.conversion import list_images, refuse
+from data.conversion import list_images
 
 LOSSLESS = {".png", ".tif", ".tiff", ".bmp"}  # a GIF's writers number colours anew
 

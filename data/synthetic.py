@@ -10,7 +10,6 @@ made, nor on how many processes make them.
 
 from __future__ import annotations
 
-import csv
 import json
 import multiprocessing
 import os
@@ -32,9 +31,11 @@ import numpy as np
 
 from common.config import PROJECT
 from common.errors import UserError
+from common.files import refusals_said
 from common.machine import cores
 from common.progress import tqdm
 from common.rle import encode
+from common.tables import as_csv
 from data import strips
 
 IMAGES = 320
@@ -156,7 +157,9 @@ def generate(
 
 def _make(options: Options) -> Path:
     out = options.out
-    try:
+    with refusals_said(
+        f"the strips to {out}", "Free some space or name another folder with --out."
+    ):
         if _is_made(options):
             tqdm.write(f"{out}: these {options.images} strips are there already")
             return out
@@ -167,11 +170,6 @@ def _make(options: Options) -> Path:
             _write(whole, options)
             if not _is_made(options):  # another process may have been faster
                 _publish(whole, out)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the strips to {out}: {error.strerror or error}\n"
-            "Free some space or name another folder with --out."
-        ) from error
     return out
 
 
@@ -222,8 +220,7 @@ def _write(folder: Path, options: Options) -> None:
     else:
         header = ["ImageId_ClassId", "EncodedPixels"]
         rows = [(f"{n}_{c}", masks[n].get(c, "")) for n in sorted(masks) for c in range(1, 5)]
-    with (folder / "train.csv").open("w", newline="") as file:
-        csv.writer(file, lineterminator="\n").writerows([header, *rows])
+    (folder / "train.csv").write_text(as_csv(header, rows), newline="")
     (folder / NOTE).write_text(json.dumps(options.note(), indent=2) + "\n")
 
 

@@ -8,7 +8,6 @@ network can be shown to do better.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,8 +20,7 @@ from scipy import fft
 from common import overlay
 from common.dataset.near_duplicates import align, describe, laid, turned
 from common.labels import Labels
-from common.machine import cores
-from common.progress import tqdm
+from common.progress import in_threads
 
 PATCH, UNLIKE = 16, 8.0  # pixels; grey levels by which patches of one picture never differ
 SHOWN, DRAWN = 10, 100  # pairs named and drawn, the worst first
@@ -55,17 +53,14 @@ def compare(found: Labels, pairs: Sequence[tuple[str, str]]) -> list[Twins]:
     Masks must fit their images. Pictures that differ in some patch are left out: they were pasted
     over, or cut from other places.
     """
-    pool = ThreadPoolExecutor(cores())
-    try:
-        work = pool.map(partial(_compare, found), *zip(*pairs, strict=True)) if pairs else ()
-        twins = list(tqdm(work, "twins", len(pairs), unit="pair", leave=False))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    work = partial(_compare, found)
+    twins = list(in_threads(work, pairs, desc="twins", unit="pair", leave=False))
     return sorted(filter(None, twins), key=lambda pair: (pair.mean, pair.first, pair.second))
 
 
-def _compare(found: Labels, first: str, second: str) -> Twins | None:
-    images = [found.read(name) for name in (first, second)]
+def _compare(found: Labels, pair: tuple[str, str]) -> Twins | None:
+    first, second = pair
+    images = [found.read(name) for name in pair]
     details = [describe(image)[None] for image in images]
     _, ((turn, *move),) = align(*details)
     one, two = laid(images[0]), turned(laid(images[1]), turn)

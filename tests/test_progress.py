@@ -2,10 +2,11 @@
 
 import io
 import sys
+import time
 
 import pytest
 
-from common.progress import tqdm
+from common.progress import in_threads, tqdm
 
 
 class Stream(io.StringIO):
@@ -32,3 +33,18 @@ def test_a_bar_is_drawn_on_a_terminal_and_in_a_notebook(monkeypatch, stream, dra
 def test_a_closed_stderr_is_no_error(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     assert list(tqdm(range(3))) == [0, 1, 2]
+
+
+def test_threads_keep_the_order_and_begin_nothing_after_an_error():
+    assert list(in_threads(str, range(50), threads=3)) == list(map(str, range(50)))
+    begun = []
+
+    def work(number: int) -> None:
+        begun.append(number)
+        if number == 0:
+            raise ValueError("of the work")
+        time.sleep(0.01)
+
+    with pytest.raises(ValueError, match="of the work"):
+        list(in_threads(work, range(500), threads=1))
+    assert len(begun) < 500

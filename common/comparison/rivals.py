@@ -8,7 +8,7 @@ from pathlib import Path
 
 from common import rle
 from common.dataset.images import opened
-from common.errors import UserError
+from common.errors import UserError, refuse
 from common.labels import Labels, read_masks
 
 SHOWN = 5  # problems of a table
@@ -59,9 +59,7 @@ def read(name: str, path: Path, labels: Labels, test: Sequence[str]) -> tuple[La
             except rle.RLEError as error:
                 line = lines[image, defect_class]
                 problems.append(f"{path}, line {line} ({image}, class {defect_class}): {error}")
-    if problems:
-        more = [f"... and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
-        raise UserError("\n".join([*problems[:SHOWN], *more]))
+    refuse(problems, SHOWN)
     named = {image for image, _ in lines}
     unnamed, others = sum(image not in named for image in test), len(named.difference(test))
     said = [f"{name} is known by its predictions alone: {UNKNOWN} are unknown."]

@@ -10,7 +10,7 @@ import torch
 from common.comparison.glossary import describe
 from common.comparison.tally import SIZE_EDGES, Tally
 from common.labels import class_titles
-from common.metrics import image_sums, scores_from_sums
+from common.metrics import image_sums, ratio, scores_from_sums
 
 
 def figures(
@@ -33,9 +33,9 @@ def figures(
     sums = weights @ image_sums(torch.from_numpy(confusions)).numpy()
     right = weights @ (truth & predicted)
     by_class = {
-        "precision": _ratio(right, weights @ predicted),
-        "recall": _ratio(right, weights @ truth),
-        "f1": _ratio(2 * right, weights @ predicted + weights @ truth),
+        "precision": ratio(right, weights @ predicted),
+        "recall": ratio(right, weights @ truth),
+        "f1": ratio(2 * right, weights @ predicted + weights @ truth),
         "auroc": np.stack(
             [auroc(*pair, weights) for pair in zip(tally.probability.T, truth.T, strict=True)],
             axis=1,
@@ -43,7 +43,7 @@ def figures(
     }
     found = {
         **scores_from_sums(sums, num_classes),
-        "false_alarms_per_clean_image": _ratio(weights @ (alarms * clean), weights @ clean),
+        "false_alarms_per_clean_image": ratio(weights @ (alarms * clean), weights @ clean),
         **{
             f"{name}_class_{k}": values[:, k - 1]
             for name, values in by_class.items()
@@ -68,7 +68,7 @@ def auroc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.nd
     positives = np.add.reduceat(ordered * positive[order], first, axis=1)
     below = negatives.cumsum(axis=1) - negatives
     wins = (positives * (below + negatives / 2)).sum(axis=1)
-    return _ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
+    return ratio(wins, positives.sum(axis=1) * negatives.sum(axis=1))
 
 
 def size_recall(
@@ -86,7 +86,7 @@ def size_recall(
         for counts in (hits, tally.components)
     ]
     found, components = (np.tensordot(weights, counts, axes=1) for counts in with_total)
-    return _ratio(found, components)
+    return ratio(found, components)
 
 
 def size_bins() -> list[tuple[int, int | None]]:
@@ -109,9 +109,3 @@ def empty(tally: Tally) -> Tally:
         found=found,
         found_thresholded=found,
     )
-
-
-def _ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
-    """above / below, NaN where below is 0."""
-    shape = np.broadcast_shapes(np.shape(above), np.shape(below))
-    return np.divide(above, below, out=np.full(shape, np.nan), where=below != 0)

@@ -16,8 +16,7 @@ from common.comparison.evaluate import decoded_batches
 from common.comparison.outcomes import AREAS, PEAKS, PROBABILITIES, outcomes
 from common.dataset import splits
 from common.dataset.images import LARGE
-from common.errors import UserError
-from common.files import publish
+from common.files import publish, refusals_said
 from common.inference import Segmenter
 from common.labels import Labels
 from common.machine import cores
@@ -52,16 +51,12 @@ def ensure_thresholds(
         split = splits.read(run.path / "split.csv", labels)
         val = split[split["split"] == "val"]
         chosen, curve = tune(segmenter, labels, val, aim or DEFAULT_AIM, batch_size)
-    try:
+    way_out = "A run directory must be writable where its thresholds are chosen."
+    with refusals_said(f"the thresholds to {run.path}", way_out):
         chosen.save(run.path)
         (run.path / CURVE_FILE).unlink(missing_ok=True)
         if curve is not None:
             publish(run.path / CURVE_FILE, curve.to_csv(index=False))
-    except OSError as error:
-        raise UserError(
-            f"cannot save the thresholds in {run.path}: {error.strerror or error}\n"
-            "A run directory must be writable where its thresholds are chosen."
-        ) from error
     return chosen
 
 

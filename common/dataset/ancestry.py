@@ -7,17 +7,13 @@ under any name. A published folder keeps its own among them, since its images st
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from common import labels as labels_module
 from common.checkpoint import PUBLISHED
@@ -25,7 +21,7 @@ from common.dataset import near_duplicates
 from common.labels import Labels, read_image
 from common.machine import cores
 from common.runs import Run
-from common.tables import read_rows
+from common.tables import as_csv, read_rows
 
 FILE = "seen.csv"
 COLUMNS = ["image", "hash"]
@@ -54,11 +50,7 @@ def read(folder: Path) -> Seen:
 
 def written(seen: Seen) -> str:
     """The content of seen.csv."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows(sorted((name, known_by) for known_by, name in seen.items()))
-    return text.getvalue()
+    return as_csv(COLUMNS, sorted((name, known_by) for known_by, name in seen.items()))
 
 
 def known(seen: Seen, labels: Labels, names: Iterable[str]) -> set[str]:
@@ -83,9 +75,7 @@ def tainted(run: Run, seen: Seen, labels: Labels, test: list[str]) -> set[str]:
     reads += [partial(read_image, path, run.bits) for path in elsewhere]
     with ThreadPoolExecutor(cores()) as pool:
         details = list(pool.map(lambda read: near_duplicates.describe(read()), reads))
-    i, j = near_duplicates.pairs(details).T
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(reads),) * 2)
-    group = connected_components(graph, directed=False)[1]
+    group = near_duplicates.groups(near_duplicates.pairs(details), len(reads))
     alike = np.isin(group[: len(test)], group[len(test) :])
     return (again & set(test)) | {name for name, yes in zip(test, alike, strict=True) if yes}
 

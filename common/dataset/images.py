@@ -88,11 +88,12 @@ def _expand(argument: str) -> list[Path]:
         candidates = sorted(path.iterdir())
     else:
         candidates = sorted(map(Path, glob.glob(argument, recursive=True)))  # noqa: PTH207 (Path.glob refuses absolute patterns)
-    return [
-        path
-        for path in candidates
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    ]
+    return list(filter(is_image, candidates))
+
+
+def is_image(path: Path) -> bool:
+    """Whether a file is one of images by its name; hidden ones are not."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
 def refuse_doubles(names: Sequence[str]) -> None:

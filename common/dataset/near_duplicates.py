@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 import cv2
 import numpy as np
 from scipy import fft
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from common.dataset.neighbours import near, signs
 from common.machine import cores
@@ -98,6 +100,12 @@ def pairs(details: Sequence[np.ndarray]) -> np.ndarray:
             same = pool.map(lambda two: two[_same(details, two)], candidates)
             found += same
     return np.concatenate(found)
+
+
+def groups(linked: np.ndarray, count: int) -> np.ndarray:
+    """The group of each of `count` images, by number: all that pairs (M, 2) of them link."""
+    graph = coo_array((np.ones(len(linked), bool), tuple(linked.T)), shape=(count, count))
+    return connected_components(graph, directed=False)[1]
 
 
 def alike(count: int) -> float:

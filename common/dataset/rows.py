@@ -9,14 +9,12 @@ import errno
 import os
 import tokenize
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from common.machine import cores
-from common.progress import tqdm
+from common.progress import in_threads
 
 DONE = np.uint64(1 << 32)  # above any 32-bit checksum: tells a finished row from an empty one
 # What numpy raises for a file that is none of its own, or not all of one.
@@ -49,12 +47,10 @@ class Rows:
         self.checksums[row] = self._checksum(row)
 
     def damaged(self) -> int:
-        """How many rows are not whole. Threads suffice: checksums release the interpreter lock."""
+        """How many rows are not whole."""
         rows = range(len(self.checksums))
-        with ThreadPoolExecutor(cores()) as pool:
-            whole = pool.map(self.is_whole, rows)
-            bar = tqdm(whole, "checking the pixel store", len(rows), unit="image", leave=False)
-            return sum(not good for good in bar)
+        bar = {"desc": "checking the pixel store", "unit": "image", "leave": False}
+        return sum(not good for good in in_threads(self.is_whole, rows, **bar))
 
     def flush(self) -> None:
         for array in vars(self).values():

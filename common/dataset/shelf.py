@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from common import cli
-from common.config import TrainConfig
+from common.config import TrainConfig, check_at_least
 from common.dataset.store import ABOUT
 from common.errors import UserError
 from common.locks import hold
@@ -41,8 +41,7 @@ class Config:
     def __post_init__(self) -> None:
         if not (self.list or self.prune):
             raise ValueError("say what to do: --list or --prune")
-        if self.days < 0:
-            raise ValueError(f"--days must be at least 0, got {self.days}")
+        check_at_least(self, days=0)
 
 
 @dataclass(frozen=True)

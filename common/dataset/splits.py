@@ -13,22 +13,18 @@ import dataclasses
 import io
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from common.dataset import near_duplicates
 from common.dataset.stratify import apportion, shuffled
 from common.errors import UserError
-from common.files import publish
+from common.files import publish, refusals_said
 from common.labels import Labels, fingerprint
-from common.machine import cores
-from common.progress import tqdm
+from common.progress import in_threads
 from common.tables import matcher, read_rows
 
 PARTS = ("train", "val", "test")
@@ -208,25 +204,18 @@ def near_duplicate_pairs(labels: Labels, cache: Path | None = None) -> np.ndarra
         if pairs is not None:
             return pairs
         print(f"{path} is damaged; near-duplicates are looked for anew")
-    pool = ThreadPoolExecutor(cores())  # decoding and resizing release the interpreter lock
-    try:
-        work = pool.map(lambda name: near_duplicates.describe(labels.read(name)),
-                        labels.images)  # fmt: skip
-        found = list(tqdm(work, "near-duplicates", len(labels.images), unit="image", leave=False))
-    finally:
-        pool.shutdown(cancel_futures=True)
-    pairs = near_duplicates.pairs(found)
+
+    def describe(name: str) -> np.ndarray:
+        return near_duplicates.describe(labels.read(name))
+
+    bar = {"desc": "near-duplicates", "unit": "image", "leave": False}
+    pairs = near_duplicates.pairs(list(in_threads(describe, labels.images, **bar)))
     if path:
         buffer = io.BytesIO()
         np.save(buffer, pairs)
-        try:
+        with refusals_said(path, "Free some space or name another folder with --store."):
             path.parent.mkdir(parents=True, exist_ok=True)
             publish(path, buffer.getvalue())
-        except OSError as error:
-            raise UserError(
-                f"cannot write {path}: {error.strerror or error}\n"
-                "Free some space or name another folder with --store."
-            ) from error
     return pairs
 
 
@@ -277,9 +266,8 @@ def group_images(labels: Labels, pairs: np.ndarray) -> list[str]:
         for i, name in enumerate(labels.images)
         if name in given
     ]
-    i, j = np.concatenate([pairs, np.array(links, np.int64).reshape(-1, 2)]).T
-    graph = coo_array((np.ones(len(i), bool), (i, j)), shape=(len(labels.images),) * 2)
-    number = connected_components(graph, directed=False)[1]
+    linked = np.concatenate([pairs, np.array(links, np.int64).reshape(-1, 2)])
+    number = near_duplicates.groups(linked, len(labels.images))
     _, leader, member = np.unique(number, return_index=True, return_inverse=True)
     return [labels.images[leader[k]] for k in member]
 

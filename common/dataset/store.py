@@ -16,7 +16,6 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,10 +25,10 @@ import numpy as np
 from common.dataset import rows
 from common.dataset.rows import Layout, Rows
 from common.errors import UserError
+from common.files import refusals_said
 from common.labels import Labels
 from common.locks import hold
-from common.machine import cores
-from common.progress import tqdm
+from common.progress import in_threads, tqdm
 from common.resize import resize_image, resize_labels
 
 VERSION = 3
@@ -74,17 +73,13 @@ def open_store(
     home = Path(folder) / f"{size[0]}x{size[1]}-{key}"
     form = rows.layout(len(names), size, labels.num_classes + 1)
     fill = functools.partial(_fill, labels, names, size, form, workers)
-    try:
+    way_out = "Free some space or name another folder with --store."
+    with refusals_said(f"the pixel store {home}", way_out):
         found = _whole(home, form)
         if found is None:
             home.parent.mkdir(parents=True, exist_ok=True)
             with hold(home.with_suffix(".lock")):
                 found = _whole(home, form) or _build(home, form, fill)
-    except OSError as error:
-        raise UserError(
-            f"cannot write the pixel store {home}: {error.strerror or error}\n"
-            "Free some space or name another folder with --store."
-        ) from error
     return Store(found.images, found.labels, names, np.array(found.pixel_counts))
 
 
@@ -150,15 +145,9 @@ def _fill(
         label_map = labels.label_map(names[row], image.shape)
         arrays.put(row, resize_image(image, size), resize_labels(label_map, size))
 
-    # Threads suffice: decoding, resizing and checksums release the interpreter lock.
-    pool = ThreadPoolExecutor(workers or cores())
-    try:
-        work = pool.map(fill_row, range(len(names)))
-        title = f"pixel store {size[0]}x{size[1]}"
-        for _ in tqdm(work, title, total=len(names), unit="image", mininterval=0.5):
-            pass
-    finally:
-        pool.shutdown(cancel_futures=True)
+    bar = {"desc": f"pixel store {size[0]}x{size[1]}", "unit": "image", "mininterval": 0.5}
+    for _ in in_threads(fill_row, range(len(names)), workers, **bar):
+        pass
     arrays.flush()
 
 

@@ -51,7 +51,8 @@ def export(config: Config) -> int:
     images = _of_size(images, strip_size, config.limit)
 
     content = checked(record, images, strip_size, config.opset)
-    _publish(config.out, content)
+    with refusals_said(config.out):
+        publish(config.out, content)
     print(f"{config.out}: {len(content) / 2**20:.1f} MB, {_format(onnx.load_from_string(content))}")
     if not config.int8:
         return 0
@@ -62,7 +63,8 @@ def export(config: Config) -> int:
     if not verdict.kept:
         int8_path.unlink(missing_ok=True)  # one from an earlier export would pass for this one's
         return 1
-    _publish(int8_path, verdict.content)
+    with refusals_said(int8_path):
+        publish(int8_path, verdict.content)
     print(f"{int8_path}: {len(verdict.content) / 2**20:.1f} MB")
     return 0
 
@@ -169,11 +171,6 @@ def _of_size(images: Sequence[Path], size: tuple[int, int], limit: int | None) -
     if len(chosen) < len(images):
         print(f"{len(images) - len(chosen)} images of other sizes are left out of the check")
     return chosen[:: -(-len(chosen) // limit)] if limit else chosen
-
-
-def _publish(path: Path, content: bytes) -> None:
-    with refusals_said(path):
-        publish(path, content)
 
 
 def _name_output_sizes(model: onnx.ModelProto) -> None:

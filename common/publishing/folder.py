@@ -13,7 +13,7 @@ from common import checkpoint, runs, thresholds
 from common.comparison.tune import ensure_thresholds
 from common.dataset import ancestry
 from common.errors import UserError
-from common.files import publish
+from common.files import publish, refusals_said
 from common.inference import Segmenter
 from common.publishing.card import card, figures
 from common.runs import Run
@@ -47,14 +47,12 @@ def publish_run(config: Config) -> None:
     contents[ancestry.FILE] = ancestry.written(ancestry.seen_by(run))
     contents |= {name: _content(run.path / name) for name in COPIED}
     contents["config.json"] = json.dumps(public(run), indent=2) + "\n"  # last: it makes the run
-    try:
+    with refusals_said(f"to {config.out}"):
         config.out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             publish(config.out / name, content)
         if not config.onnx:
             (config.out / ONNX).unlink(missing_ok=True)  # of other weights, published before
-    except OSError as error:
-        raise UserError(f"cannot write to {config.out}: {error.strerror or error}") from error
     size = sum(len(content) for content in contents.values())
     print(f"{config.out}: {', '.join(sorted(contents))}; {size / 2**20:.1f} MB")
 

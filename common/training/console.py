@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import torch
 
+from common.blocks import parameters
 from common.dataset import splits
 from common.distributed import is_main, world_size
 from common.progress import tqdm
@@ -27,11 +28,11 @@ def opening(training: Training, resumed: bool) -> None:
     """Data, split, leak, network, device and the baselines to beat."""
     config, data = training.config, training.data
     parts = data.split["split"].value_counts()
-    parameters = sum(p.numel() for p in training.model.parameters())
     places = f"{world_size()} x {training.device.type}" if world_size() > 1 else training.device
     say(
-        f"{config.variant}: {config.height}x{config.width}, {parameters / 1e6:.2f} M parameters, "
-        f"loss {config.loss}, {config.precision} on {places}"
+        f"{config.variant}: {config.height}x{config.width}, "
+        f"{parameters(training.model) / 1e6:.2f} M parameters, loss {config.loss}, "
+        f"{config.precision} on {places}"
         + (f" ({torch.get_num_threads()} threads)" if training.device.type == "cpu" else "")
     )
     say(

@@ -18,7 +18,7 @@ from common.config import CHECKOUT, TrainConfig
 from common.dataset import ancestry, drift, splits
 from common.dataset.prepare import Data
 from common.errors import UserError
-from common.files import publish, publish_json
+from common.files import publish, publish_json, refusals_said
 from common.labels import is_fingerprint
 from common.runs import Run
 from common.training import console
@@ -33,7 +33,10 @@ PASSING = ("second", "wait", "memory")  # in the names of figures that no repeat
 def record(training: Training, row: dict[str, float], improved: bool) -> None:
     """Writes the epoch: the best weights, then the state, then the table, each whole or not."""
     folder = training.folder
-    try:
+    way_out = (
+        f"What was finished before is kept; make room, then continue with {training.resume_command}"
+    )
+    with refusals_said(f"to {folder}", way_out):
         if improved:
             # Without what differs between repeats, so that equal weights are equal files.
             lasting = {k: v for k, v in row.items() if not any(word in k for word in PASSING)}
@@ -46,11 +49,6 @@ def record(training: Training, row: dict[str, float], improved: bool) -> None:
             _save_samples(training, row["epoch"])
         save_state(training)
         _write_table(folder, training.progress)
-    except OSError as error:
-        raise UserError(
-            f"cannot write to {folder}: {error.strerror or error}\nWhat was finished before is "
-            f"kept; make room, then continue with {training.resume_command}"
-        ) from error
 
 
 def _write_table(folder: Path, progress: Progress) -> None:
@@ -148,7 +146,8 @@ def open_folder(
     config: TrainConfig, folder: Path, data: Data, details: dict[str, Any], run_id: str
 ) -> None:
     """Makes the reserved folder a run directory: it is one as soon as config.json lies in it."""
-    try:
+    way_out = "Make room, or name another with --out."
+    with refusals_said(f"the run directory {folder}", way_out):
         splits.write(data.split, folder / "split.csv")
         if data.seen:
             publish(folder / ancestry.FILE, ancestry.written(data.seen))
@@ -162,11 +161,6 @@ def open_folder(
                 **details,
             },
         )
-    except OSError as error:
-        raise UserError(
-            f"cannot write the run directory {folder}: {error.strerror or error}\n"
-            "Make room, or name another with --out."
-        ) from error
 
 
 def reopen_folder(config: TrainConfig, folder: Path, data: Data, progress: Progress) -> None:
@@ -186,7 +180,7 @@ def reopen_folder(config: TrainConfig, folder: Path, data: Data, progress: Progr
             "if that had been its schedule from the beginning"
         )
     root = str(data.labels.root.resolve())
-    try:
+    with refusals_said(f"to {folder}"):
         for name in ("last.pt", "best.pt", "metrics.csv", "config.json"):
             for leftover in folder.glob(f".{name}.*"):  # of a kill in mid-save
                 leftover.unlink()
@@ -196,8 +190,6 @@ def reopen_folder(config: TrainConfig, folder: Path, data: Data, progress: Progr
             saved["options"] |= changed
             saved["data"]["root"] = root
             publish_json(config_file, saved)
-    except OSError as error:
-        raise UserError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
 def describe(data: Data) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from common import checkpoint, distributed, runs
+from common.blocks import parameters
 from common.config import TrainConfig
 from common.dataset.loader import Loader
 from common.dataset.prepare import Data
@@ -67,8 +68,7 @@ def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.devic
             record.reopen_folder(config, folder, data, progress)
         else:
             record.open_folder(config, folder, data, details, run_id)
-    parameters = sum(p.numel() for p in model.parameters())
-    tracker = Tracker(config, folder, run_id, parameters, details)
+    tracker = Tracker(config, folder, run_id, parameters(model), details)
     training = Training(
         **vars(learner), folder=folder, progress=progress, tracker=tracker, baselines=floor
     )

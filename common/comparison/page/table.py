@@ -174,15 +174,11 @@ def _views(key: str) -> tuple[str, ...]:
 
 
 def _scored(column: Column, variant: dict[str, Any], decision: str) -> Cell:
-    scores = variant.get(decision)
-    given = (scores or {}).get(column.key)
-    if given is None:
-        missing = "Not measured." if scores else "No thresholds were chosen for these runs."
-        return Cell(None, None, reason=missing)
+    given = variant[decision][column.key]
     if given["value"] is None:
         unknown = column.key.startswith("auroc") and variant["predictions"]
         return Cell(None, None, reason=UNKNOWN if unknown else _undefined(column))
-    spread = given.get("seed_std")
+    spread = given["seed_std"]
     return Cell(
         score(given["value"]),
         given["value"],
