@@ -66,7 +66,7 @@ def test_the_rate_is_kept_and_no_smaller_area_would(areas, rate):
 class Painted:
     """A segmenter that takes grey values / 255 for the probability of class 1, or of class 2."""
 
-    run = SimpleNamespace(num_classes=3)
+    run = SimpleNamespace(num_classes=3, bits=16)
 
     def probabilities(self, images):
         grey = torch.from_numpy(np.stack(images)) / 255
