@@ -20,7 +20,8 @@ from common import checkpoint
 from common import labels as labels_module
 from common.config import HOME
 from common.errors import UserError
-from common.labels import BITS, Labels, class_titles
+from common.labels import Labels, class_titles
+from common.pixels import BITS
 
 LOCK = ".lock"  # held by the process that trains in the directory
 # Columns of metrics.csv that commands need.

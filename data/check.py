@@ -33,6 +33,7 @@ from common.dataset.splits import group_images
 from common.files import try_folder
 from common.labels import LabelError, Labels
 from common.machine import cores
+from common.pixels import bits_in_use
 from common.progress import tqdm
 from common.resize import resize_image
 from data import suspects, twins
@@ -79,7 +80,7 @@ def check(root: Path, size: tuple[int, int] | None = None) -> tuple[Labels, list
     taken; None for their own. Raises LabelError where there is no data set to look at.
     """
     found, problems = labels.inspect(root)
-    found = replace(found, bits=labels.bits_in_use(found))
+    found = replace(found, bits=bits_in_use(list(map(found.path, found.images))))
     looks = []
     pool = ThreadPoolExecutor(cores())
     try:

@@ -12,11 +12,12 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from common import checkpoint, labels, runs, thresholds
+from common import checkpoint, runs, thresholds
 from common.config import TrainConfig
 from common.dataset import splits
 from common.errors import UserError
-from common.labels import Labels, read_image
+from common.labels import Labels
+from common.pixels import BITS, read_image
 from common.training import record
 from common.training.step import MuonAdamW
 
@@ -36,7 +37,7 @@ def fuzz_config(root: Path, data: bytes) -> None:
     assert all(side > 0 for side in run.size)
     assert 2 <= run.num_classes <= 256
     assert len(run.class_titles) == run.num_classes - 1
-    assert run.bits in labels.BITS
+    assert run.bits in BITS
     assert run.normalisation[1] > 0
 
 
@@ -87,7 +88,7 @@ def fuzz_image(root: Path, data: bytes) -> None:
     """Grey values of 8 bits, whatever the file has; the first byte says the bits in use."""
     _write(root / "image", data[1:])
     try:
-        image = read_image(root / "image", labels.BITS[(data[:1] or b"\0")[0] % len(labels.BITS)])
+        image = read_image(root / "image", BITS[(data[:1] or b"\0")[0] % len(BITS)])
     except UserError:
         return
     assert image.dtype == np.uint8

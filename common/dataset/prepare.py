@@ -18,6 +18,7 @@ from common.dataset.store import Store, open_store
 from common.distributed import is_main, one_at_a_time_per_node
 from common.errors import UserError
 from common.labels import Labels
+from common.pixels import bits_in_use
 from data.synthetic import IMAGES, generate
 
 
@@ -95,7 +96,8 @@ def prepare(config: TrainConfig) -> Data:
     with one_at_a_time_per_node():
         root = config.data or default_root()
         labels = labels_module.load(root)
-        bits = runs.load(config.out).bits if own else labels_module.bits_in_use(labels)
+        paths = [labels.path(name) for name in labels.images]
+        bits = runs.load(config.out).bits if own else bits_in_use(paths)
         labels = dataclasses.replace(labels, bits=bits)
         fingerprint = labels_module.fingerprint(labels)
         if config.split:

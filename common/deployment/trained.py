@@ -18,7 +18,7 @@ from common.dataset.stream import batches
 from common.devices import pick_device
 from common.errors import UserError
 from common.inference import Segmenter, at_size, decide_bands
-from common.labels import eight_bits, read_image
+from common.pixels import eight_bits, read_image
 from common.resize import resize_image
 from common.runs import Run
 from common.thresholds import keep
