@@ -45,8 +45,8 @@ from common.config import check_at_least
 from common.devices import pick_device
 from common.errors import UserError
 from common.files import publish_json
-from common.labels import read_image
 from common.machine import cores
+from common.pixels import read_image
 from common.progress import tqdm
 from common.runs import Run
 from common.thresholds import Thresholds, keep

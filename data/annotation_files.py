@@ -9,7 +9,7 @@ from typing import Any
 
 from common.dataset.images import is_image
 from common.errors import UserError
-from common.labels import EXTENSIONS
+from common.pixels import EXTENSIONS
 from common.tables import same
 
 Index = Mapping[str, list[Path]]

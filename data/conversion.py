@@ -17,7 +17,8 @@ from typing import TypeVar
 from common.dataset.images import LARGE, is_image
 from common.errors import UserError, refuse
 from common.files import publish, refusals_said
-from common.labels import COLUMNS, EXTENSIONS, class_titles
+from common.labels import COLUMNS, class_titles
+from common.pixels import EXTENSIONS
 from common.progress import in_threads, tqdm
 from common.tables import as_csv, can_stand, same
 

@@ -21,7 +21,7 @@ import tyro
 from common import rle
 from common.cli import run
 from common.errors import UserError, refuse
-from common.labels import read_image
+from common.pixels import read_image
 from data.annotation_files import (
     every_image,
     find_image,

@@ -25,7 +25,7 @@ from PIL import Image
 from common import rle
 from common.cli import run
 from common.errors import UserError, refuse
-from common.labels import read_image
+from common.pixels import read_image
 from data.annotation_files import (
     Index,
     every_image,

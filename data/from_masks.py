@@ -27,7 +27,7 @@ from common import rle
 from common.cli import run
 from common.dataset.images import opened
 from common.errors import UserError
-from common.labels import read_image
+from common.pixels import read_image
 from data.conversion import Annotation, check_target, gather, room_for, write
 from data.label_maps import Key, classify, make_key, read_labelmap
 from data.pairing import pair_up

@@ -13,7 +13,7 @@ import simplejpeg
 
 from common.dataset.images import opened
 from common.errors import UserError
-from common.labels import EXTENSIONS
+from common.pixels import EXTENSIONS
 
 ORIENTATION, PHOTOMETRIC, WHITE_IS_ZERO = 274, 262, 0  # tags of EXIF and TIFF
 NO_END = "Premature end of JPEG file"

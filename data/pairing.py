@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from common.errors import UserError, refuse
-from common.labels import EXTENSIONS
+from common.pixels import EXTENSIONS
 from common.tables import same
 from data.conversion import list_images
 

@@ -34,8 +34,9 @@ from common.dataset.images import any_large
 from common.dataset.stream import ahead, batches
 from common.errors import UserError
 from common.files import publish
-from common.labels import Labels, read_image
+from common.labels import Labels
 from common.machine import cores
+from common.pixels import read_image
 from common.progress import tqdm
 
 VERSION = 3

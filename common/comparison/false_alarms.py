@@ -20,8 +20,9 @@ from common.dataset import splits
 from common.dataset.stream import ahead
 from common.errors import UserError
 from common.inference import Segmenter
-from common.labels import Labels, read_image
+from common.labels import Labels
 from common.machine import cores
+from common.pixels import read_image
 from common.progress import tqdm
 from common.thresholds import Thresholds, components
 

@@ -18,8 +18,9 @@ import numpy as np
 from common import labels as labels_module
 from common.checkpoint import PUBLISHED
 from common.dataset import near_duplicates
-from common.labels import Labels, read_image
+from common.labels import Labels
 from common.machine import cores
+from common.pixels import read_image
 from common.runs import Run
 from common.tables import as_csv, read_rows
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from PIL import Image
 
 from common.errors import UserError
-from common.labels import EXTENSIONS
 from common.machine import cores
+from common.pixels import EXTENSIONS
 
 LARGE = 1 << 25  # pixels
 DAMAGED = (

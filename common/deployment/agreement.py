@@ -14,8 +14,8 @@ import torch
 from common.dataset.stream import ahead, batches
 from common.deployment.deploy import open_session
 from common.inference import Segmenter
-from common.labels import read_image
 from common.machine import cores
+from common.pixels import read_image
 from common.progress import tqdm
 from common.thresholds import Thresholds, decide
 

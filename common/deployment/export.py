@@ -22,8 +22,9 @@ from common.deployment.deploy import StripNetwork, trace
 from common.errors import UserError
 from common.files import publish, refusals_said, spare, try_folder
 from common.inference import Segmenter
-from common.labels import Labels, read_image, tables_beside
+from common.labels import Labels, tables_beside
 from common.machine import cores
+from common.pixels import read_image
 from common.thresholds import Thresholds
 
 if TYPE_CHECKING:

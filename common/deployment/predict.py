@@ -26,8 +26,9 @@ from common.devices import pick_device
 from common.errors import UserError
 from common.files import publish, spare
 from common.inference import Segmenter, decide_bands
-from common.labels import read_image, tables_beside
+from common.labels import tables_beside
 from common.machine import cores
+from common.pixels import read_image
 from common.progress import tqdm
 from common.resize import resize_image
 from common.tables import can_stand
