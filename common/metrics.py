@@ -153,20 +153,20 @@ def scores_from_sums(
 
     result = {
         "accuracy": accuracy,
-        "iou_mean": _mean_of_defined(iou_pooled[..., 1:]),
-        "iou_mean_with_background": _mean_of_defined(iou_pooled),
-        "dice_mean": _mean_of_defined(dice_pooled[..., 1:]),
+        "iou_mean": mean_of_defined(iou_pooled[..., 1:]),
+        "iou_mean_with_background": mean_of_defined(iou_pooled),
+        "dice_mean": mean_of_defined(dice_pooled[..., 1:]),
         **{f"iou_class_{k}": iou_pooled[..., k] for k in range(num_classes)},
         **{f"dice_class_{k}": dice_pooled[..., k] for k in range(num_classes)},
         "kaggle_dice": ratio(dice.sum(axis=-1) + empty.sum(axis=-1), pairs),
         "kaggle_dice_empty": ratio(negative.sum(axis=-1), pairs),
         "empty_accuracy": ratio(empty.sum(axis=-1), negative.sum(axis=-1)),
         "dice_positive": ratio(dice.sum(axis=-1), positive.sum(axis=-1)),
-        "dice_positive_macro": _mean_of_defined(dice_positive),
+        "dice_positive_macro": mean_of_defined(dice_positive),
         **{f"dice_positive_class_{k}": dice_positive[..., k - 1] for k in range(1, num_classes)},
         "reference_accuracy": reference_accuracy,
-        "reference_iou": _mean_of_defined(reference_iou),
-        "reference_dice": _mean_of_defined(reference_dice),
+        "reference_iou": mean_of_defined(reference_iou),
+        "reference_dice": mean_of_defined(reference_dice),
     }
     return result if sums.ndim > 1 else {name: float(value) for name, value in result.items()}
 
@@ -225,7 +225,7 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
     return np.divide(above, below, out=np.full(shape, np.nan), where=below != 0)
 
 
-def _mean_of_defined(values: np.ndarray) -> np.ndarray:
+def mean_of_defined(values: np.ndarray) -> np.ndarray:
     """Mean over the last axis of the values that are not NaN; NaN where all are."""
     defined = ~np.isnan(values)
     return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))

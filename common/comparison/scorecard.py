@@ -10,7 +10,7 @@ import torch
 from common.comparison.glossary import describe
 from common.comparison.tally import SIZE_EDGES, Tally
 from common.labels import class_titles
-from common.metrics import image_sums, ratio, scores_from_sums
+from common.metrics import image_sums, mean_of_defined, ratio, scores_from_sums
 
 
 def figures(
@@ -20,6 +20,10 @@ def figures(
 
     weights: (B, N), how often each image counts in each of B resamples; None counts each once
     (B = 1). thresholded: of the decisions with thresholds and least areas.
+
+    A class that the images show, but a resample of them does not, is left out of its means over
+    classes, for all variants alike. Else whoever predicts the class there would get a 0 for it, and
+    whoever never does none, and that chance would widen every difference.
     """
     if weights is None:
         weights = np.ones((1, len(tally)))
@@ -42,7 +46,7 @@ def figures(
         ),
     }
     found = {
-        **scores_from_sums(sums, num_classes),
+        **_means(scores_from_sums(sums, num_classes), (weights @ truth > 0) | ~truth.any(axis=0)),
         "false_alarms_per_clean_image": ratio(weights @ (alarms * clean), weights @ clean),
         **{
             f"{name}_class_{k}": values[:, k - 1]
@@ -51,6 +55,21 @@ def figures(
         },
     }
     return {name: found[name] for name in describe(class_titles(num_classes - 1, {}))}
+
+
+def _means(scores: dict[str, np.ndarray], counted: np.ndarray) -> dict[str, np.ndarray]:
+    """The scores, with pooled means over the classes `counted` (B, defect classes) alone."""
+    classes = range(counted.shape[1] + 1)
+    iou, dice = (
+        np.stack([scores[f"{name}_class_{k}"] for k in classes], axis=1) for name in ("iou", "dice")
+    )
+    counted = np.insert(counted, 0, True, axis=1)
+    iou, dice = np.where(counted, iou, np.nan), np.where(counted, dice, np.nan)
+    return scores | {
+        "iou_mean": mean_of_defined(iou[:, 1:]),
+        "iou_mean_with_background": mean_of_defined(iou),
+        "dice_mean": mean_of_defined(dice[:, 1:]),
+    }
 
 
 def auroc(score: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:

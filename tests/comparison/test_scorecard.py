@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -150,3 +151,20 @@ def test_every_figure_is_described():
     assert about["false_alarms_per_clean_image"]["better"] == "lower"
     assert about["iou_class_1"]["title"].endswith(", class 1 (crack)")
     assert about["iou_class_2"]["title"].endswith(", class 2")
+
+
+def test_a_class_that_a_resample_lacks_counts_for_nobody():
+    """Else who predicts it there would be punished, and who never does would not."""
+    tally = random_tally()
+    matrices = np.zeros((2, 3, 3), dtype=np.int64)
+    matrices[0, 1] = 2, 8, 5  # image 0 shows class 1; some of it is taken for class 2
+    matrices[1, 2] = 3, 0, 7  # image 1 shows class 2
+    pair = replace(
+        tally, confusion=matrices, **{k: v[:2] for k, v in vars(tally).items() if k != "confusion"}
+    )
+    found = figures(pair, np.array([[1, 1], [1, 0], [0, 1]]))["dice_mean"]
+    one, two = 2 * 8 / (2 * 8 + 7), 2 * 7 / (2 * 7 + 3)
+    with_both = (one + 2 * 7 / (2 * 7 + 3 + 5)) / 2
+    assert found == pytest.approx([with_both, one, two])
+    alone = replace(pair, **{k: v[:1] for k, v in vars(pair).items()})
+    assert figures(alone)["dice_mean"] == pytest.approx([one / 2])  # invented on all there is
