@@ -2,15 +2,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo/unet_64x400 runs/demo/unet_128x800 runs/demo/modified_unet
-DEMO_OPTIONS := --data data/synthetic --resume auto --wandb offline --wandb-group demo
+DEMO_OPTIONS := --data data/demo --resume auto --wandb offline --wandb-group demo \
+	--batch-size 8 --sampling balanced --crop 100%x32%
 
 .PHONY: demo test lint clean
 
 demo: .venv/.installed
-	$(BIN)/python -m data.synthetic --out data/synthetic --images 320 --seed 0
-	$(BIN)/python unet_64x400/train.py $(DEMO_OPTIONS) --out runs/demo/unet_64x400 --base-channels 16 --batch-size 8 --epochs 5
-	$(BIN)/python unet_128x800/train.py $(DEMO_OPTIONS) --out runs/demo/unet_128x800 --base-channels 16 --batch-size 8 --epochs 2
-	$(BIN)/python modified_unet/train.py $(DEMO_OPTIONS) --out runs/demo/modified_unet --batch-size 8 --epochs 12
+	$(BIN)/python -m data.synthetic --out data/demo --images 800 --seed 0
+	$(BIN)/python unet_64x400/train.py $(DEMO_OPTIONS) --out runs/demo/unet_64x400 --base-channels 16 --epochs 4
+	$(BIN)/python unet_128x800/train.py $(DEMO_OPTIONS) --out runs/demo/unet_128x800 --base-channels 8 --epochs 4
+	$(BIN)/python modified_unet/train.py $(DEMO_OPTIONS) --out runs/demo/modified_unet --size 128x800 --epochs 10
 	$(BIN)/python -m common.compare $(DEMO) --out report --repeats 5 --wandb offline
 	$(BIN)/python -m common.summary $(DEMO)
 	@echo "report: $(CURDIR)/report/index.html"
@@ -24,7 +25,7 @@ lint: .venv/.installed-test
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv runs report data/synthetic data/.store
+	rm -rf .venv runs report data/demo data/synthetic data/.store
 
 .venv/.installed: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
