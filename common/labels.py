@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,9 +18,8 @@ import cv2
 import numpy as np
 
 from common import rle
-from common.machine import cores
 from common.pixels import EXTENSIONS, read_image
-from common.progress import tqdm
+from common.progress import in_threads
 from common.tables import LabelError, can_stand, matcher, near_miss, read_rows, summed_up
 
 COLUMNS = ["ImageId", "ClassId", "EncodedPixels"]
@@ -183,11 +181,10 @@ def _hash_images(labels: Labels, *further: bytes) -> str:
     """A hash of image names and bytes, and of what is further given. 16 hex digits."""
     total = hashlib.blake2b(digest_size=8)
     count = len(labels.images)
-    with ThreadPoolExecutor(cores()) as pool:
-        digests = pool.map(_digest, map(labels.path, labels.images))
-        bar = tqdm(digests, "fingerprint", count, leave=False, unit="file", disable=count < 2000)
-        for name, content in zip(labels.images, bar, strict=True):
-            total.update(name.encode() + b"\0" + content)
+    bar = {"desc": "fingerprint", "unit": "file", "leave": False, "disable": count < 2000}
+    digests = in_threads(_digest, [labels.path(name) for name in labels.images], **bar)
+    for name, content in zip(labels.images, digests, strict=True):
+        total.update(name.encode() + b"\0" + content)
     for part in further:
         total.update(part)
     return total.hexdigest()

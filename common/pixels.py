@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from common.machine import cores
-from common.progress import tqdm
+from common.progress import in_threads
 from common.tables import LabelError
 
 EXTENSIONS = {
@@ -76,10 +74,8 @@ def bits_in_use(paths: Sequence[Path]) -> int:
     that can have 16 bits are decoded for it. What cannot be read is left to who reads it.
     """
     paths = [path for path in paths if _may_be_deep(path)]
-    with ThreadPoolExecutor(cores()) as pool:
-        work = pool.map(_largest_value, paths)
-        bar = tqdm(work, "bits in use", len(paths), leave=False, unit="image", disable=not paths)
-        largest = max(bar, default=-1)
+    bar = {"desc": "bits in use", "unit": "image", "leave": False, "disable": not paths}
+    largest = max(in_threads(_largest_value, paths, **bar), default=-1)
     return next(bits for bits in BITS if largest < 2**bits) if largest >= 0 else 16
 
 

@@ -28,13 +28,13 @@ class tqdm(library.tqdm):
 def in_threads(
     work: Callable[[Item], Result], items: Sequence[Item], threads: int = 0, **bar: Any
 ) -> Iterator[Result]:
-    """`work` of each item, in order, under a bar; for what releases the interpreter lock.
+    """`work` of each item, in order; for what releases the interpreter lock.
 
-    threads: 0 for one a core. What `work` raises is raised here; then, and where nobody asks
-    further, items that were not begun are let be.
+    threads: 0 for one a core. bar: options of tqdm; without any there is no bar. What `work` raises
+    is raised here; then, and where nobody asks further, items that were not begun are let be.
     """
     pool = ThreadPoolExecutor(threads or cores())
     try:
-        yield from tqdm(pool.map(work, items), total=len(items), **bar)
+        yield from tqdm(pool.map(work, items), total=len(items), **(bar or {"disable": True}))
     finally:
         pool.shutdown(cancel_futures=True)

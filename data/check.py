@@ -16,7 +16,6 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -32,9 +31,8 @@ from common.dataset import drift, near_duplicates
 from common.dataset.splits import group_images
 from common.files import try_folder
 from common.labels import LabelError, Labels
-from common.machine import cores
 from common.pixels import bits_in_use
-from common.progress import tqdm
+from common.progress import in_threads
 from common.resize import resize_image
 from data import suspects, twins
 from data.image_files import Facts, facts
@@ -81,15 +79,10 @@ def check(root: Path, size: tuple[int, int] | None = None) -> tuple[Labels, list
     """
     found, problems = labels.inspect(root)
     found = replace(found, bits=bits_in_use(list(map(found.path, found.images))))
-    looks = []
-    pool = ThreadPoolExecutor(cores())
-    try:
-        work = pool.map(partial(_look, found, size), found.images)
-        for look, wrong in tqdm(work, "reading", len(found.images), unit="image", leave=False):
-            problems += wrong
-            looks += [look] if look else []
-    finally:
-        pool.shutdown(cancel_futures=True)
+    looks, bar = [], {"desc": "reading", "unit": "image", "leave": False}
+    for look, wrong in in_threads(partial(_look, found, size), found.images, **bar):
+        problems += wrong
+        looks += [look] if look else []
     return found, looks, problems
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -82,6 +83,18 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty-four strips that are smaller still: see `tiny`."""
     return tiny.make_data(tmp_path_factory.mktemp("data") / "strips")
+
+
+@pytest.fixture(scope="module")
+def bare_run(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained run on `root`."""
+    return tiny.make_run(tmp_path_factory.mktemp("runs") / "unet", root, (32, 96))
+
+
+@pytest.fixture
+def run(bare_run: Path, tmp_path: Path) -> Path:
+    """A copy of `bare_run` that a test may change."""
+    return shutil.copytree(bare_run, tmp_path / "run")
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,3 @@
-import shutil
 from types import SimpleNamespace
 
 import cv2
@@ -18,17 +17,6 @@ from tests import tiny
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     return tiny.make_data(tmp_path_factory.mktemp("data") / "strips", images=60)
-
-
-@pytest.fixture(scope="module")
-def bare_run(root, tmp_path_factory):
-    return tiny.make_run(tmp_path_factory.mktemp("runs") / "unet", root, (32, 96))
-
-
-@pytest.fixture
-def run(bare_run, tmp_path):
-    """A copy that a test may change."""
-    return shutil.copytree(bare_run, tmp_path / "run")
 
 
 def val_images(root, run):

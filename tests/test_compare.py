@@ -15,8 +15,9 @@ from common.compare import main
 from common.comparison import timing
 from common.comparison.evaluate import read_prediction
 from common.files import without_nan
-from common.labels import load, read_image
+from common.labels import load
 from common.metrics import baselines, confusion, scores
+from common.pixels import read_image
 from common.thresholds import Thresholds
 from tests import report_example, tiny
 

@@ -16,6 +16,7 @@ from common.deployment import export as export_room
 from common.deployment import quantise
 from common.deployment.deploy import open_session
 from common.inference import Segmenter
+from common.pixels import read_image
 from common.thresholds import Thresholds, decide
 from tests import tiny
 
@@ -52,7 +53,7 @@ def open_file(path):
 
 def strips(root, count, size=tiny.SIZE):
     data = labels.load(root)
-    images = [labels.read_image(data.path(name)) for name in data.images[:count]]
+    images = [read_image(data.path(name)) for name in data.images[:count]]
     return np.stack([image[: size[0], : size[1]] for image in images])
 
 
@@ -234,7 +235,7 @@ def test_positive_dice_is_that_of_the_decided_maps(exported, root):
     found = quantise.positive_dice(session, None, data, names)
     dice = []
     for name in names:
-        image = labels.read_image(data.path(name))
+        image = read_image(data.path(name))
         predicted = session.run(["label_map"], {"strips": image[None]})[0][0]
         truth = data.label_map(name, image.shape)
         for k in data.classes(name):

@@ -6,12 +6,11 @@ from torch.nn import functional as F
 
 from common import inference, runs
 from common.inference import Segmenter, at_size, upsample, upsampled_bands
-from tests import tiny
 
 
 @pytest.fixture(scope="module")
-def run(root, tmp_path_factory):
-    return runs.load(tiny.make_run(tmp_path_factory.mktemp("runs") / "unet", root, (32, 96)))
+def run(bare_run):
+    return runs.load(bare_run)
 
 
 @pytest.fixture(scope="module")

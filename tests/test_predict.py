@@ -15,21 +15,10 @@ from common import inference, labels, predict, rle, runs, thresholds
 from common.dataset import images
 from common.dataset.stream import batches
 from common.deployment import trained
+from common.pixels import read_image
 from common.thresholds import Thresholds, decide, drawn_probability, keep
-from tests import tiny
 
 THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0.3), "balanced")
-
-
-@pytest.fixture(scope="module")
-def bare_run(root, tmp_path_factory):
-    return tiny.make_run(tmp_path_factory.mktemp("runs") / "unet", root, (32, 96))
-
-
-@pytest.fixture
-def run(bare_run, tmp_path):
-    """A copy that a test may change."""
-    return shutil.copytree(bare_run, tmp_path / "run")
 
 
 @pytest.fixture
@@ -37,7 +26,7 @@ def photos(root, tmp_path):
     """Five images of three sizes and two file types."""
     folder = tmp_path / "photos"
     folder.mkdir()
-    strips = [labels.read_image(path) for path in sorted((root / "train_images").iterdir())[:5]]
+    strips = [read_image(path) for path in sorted((root / "train_images").iterdir())[:5]]
     for name, strip in zip(["a.jpg", "b.png", "c.jpg"], strips, strict=False):
         cv2.imwrite(str(folder / name), strip)
     cv2.imwrite(str(folder / "d.png"), strips[3][:50, :131])
@@ -58,7 +47,7 @@ def call(run, *arguments, out, **options):
 
 def probabilities(run, path):
     """What the run says of an image, worked out step by step from its weights."""
-    image = labels.read_image(path)
+    image = read_image(path)
     small = cv2.resize(image, (96, 32), interpolation=cv2.INTER_AREA)
     pixels = (torch.from_numpy(small)[None, None] / 255 - 0.4) / 0.2
     with torch.inference_mode():
@@ -162,7 +151,7 @@ def test_flips_are_averaged(run, photos, tmp_path):
     argv = [str(run), str(photos / "e.jpg"), "--out", str(tmp_path / "b.csv"), "--device", "cpu"]
     assert predict.main([*argv, "--masks", str(tmp_path / "b"), "--flip-tta"]) == code == 0
     found = cv2.imread(str(tmp_path / "b" / "e.png"), cv2.IMREAD_UNCHANGED)
-    image = labels.read_image(photos / "e.jpg")  # has the network's size
+    image = read_image(photos / "e.jpg")  # has the network's size
     pixels = (torch.from_numpy(image)[None, None] / 255 - 0.4) / 0.2
     with torch.inference_mode():
         model = runs.load(run).build_model()

@@ -12,6 +12,7 @@ import safetensors.torch
 import torch
 
 from common import checkpoint, export, labels, load_run, predict, publish, runs
+from common.pixels import read_image
 from common.thresholds import Thresholds
 from tests import tiny
 
@@ -75,7 +76,7 @@ def test_every_command_reads_it_like_the_run(published, bare_run, root, tmp_path
     assert all((a.label_map == b.label_map).all() for a, b in zip(ours, theirs, strict=True))
     assert any(one.label_map.any() for one in theirs)
     session = onnxruntime.InferenceSession(published / "model.onnx")
-    strip = labels.read_image(paths[0])
+    strip = read_image(paths[0])
     probabilities = session.run(["probabilities"], {"strips": strip[None]})[0][0]
     assert np.abs(probabilities - theirs[0].probabilities).max() < 1e-3
 

@@ -6,8 +6,9 @@ from common import runs
 from common.comparison.reference import ITS, OURS, SEEN, Step, draw_val, markdown, steps
 from common.dataset import splits
 from common.inference import Segmenter
-from common.labels import load, read_image
+from common.labels import load
 from common.metrics import confusion, scores
+from common.pixels import read_image
 from common.reference import main
 
 

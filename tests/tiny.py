@@ -11,7 +11,7 @@ from torch import nn
 
 from common import checkpoint, labels, runs
 from common.dataset import splits
-from common.labels import read_image
+from common.pixels import read_image
 from common.resize import resize_image
 from data.synthetic import generate
 

@@ -20,7 +20,7 @@ from common.files import publish, refusals_said
 from common.inference import Segmenter
 from common.labels import Labels
 from common.machine import cores
-from common.progress import tqdm
+from common.progress import in_threads, tqdm
 from common.thresholds import CURVE_FILE, Thresholds
 
 STRIP_PIXELS = 256 * 1600
@@ -94,8 +94,7 @@ def tune(
 
 def scaled_areas(labels: Labels, names: Sequence[str]) -> np.ndarray:
     """AREAS, (A,) int64, for images whose median size is not that of a strip."""
-    with ThreadPoolExecutor(cores()) as pool:
-        pixels = list(pool.map(lambda name: labels.read(name).size, names))
+    pixels = list(in_threads(lambda name: labels.read(name).size, names))
     return np.round(np.array(AREAS) * np.median(pixels) / STRIP_PIXELS).astype(np.int64)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -19,8 +18,8 @@ from common import labels as labels_module
 from common.checkpoint import PUBLISHED
 from common.dataset import near_duplicates
 from common.labels import Labels
-from common.machine import cores
 from common.pixels import read_image
+from common.progress import in_threads
 from common.runs import Run
 from common.tables import as_csv, read_rows
 
@@ -36,9 +35,8 @@ def seen_by(run: Run) -> Seen:
     files = _files(run)
     rows, _ = read_rows(run.path / "split.csv", ["image", "split"])
     own = [name for _, (name, part) in rows if part != "test"]
-    with ThreadPoolExecutor(cores()) as pool:
-        hashes = pool.map(lambda name: _hash(files[name]) if name in files else name, own)
-        return read(run.path) | dict(zip(hashes, own, strict=True))
+    hashes = in_threads(lambda name: _hash(files[name]) if name in files else name, own)
+    return read(run.path) | dict(zip(hashes, own, strict=True))
 
 
 def read(folder: Path) -> Seen:
@@ -59,9 +57,8 @@ def known(seen: Seen, labels: Labels, names: Iterable[str]) -> set[str]:
     names = list(names)
     if not seen:
         return set()
-    with ThreadPoolExecutor(cores()) as pool:
-        hashes = pool.map(_hash, map(labels.path, names))
-        return {n for n, known_by in zip(names, hashes, strict=True) if {n, known_by} & set(seen)}
+    hashes = in_threads(_hash, [labels.path(name) for name in names])
+    return {n for n, known_by in zip(names, hashes, strict=True) if {n, known_by} & set(seen)}
 
 
 def tainted(run: Run, seen: Seen, labels: Labels, test: list[str]) -> set[str]:
@@ -74,8 +71,7 @@ def tainted(run: Run, seen: Seen, labels: Labels, test: list[str]) -> set[str]:
     elsewhere = [files[name] for name in seen.values() if name in files]
     reads = [partial(labels.read, name) for name in [*test, *sorted(again)]]
     reads += [partial(read_image, path, run.bits) for path in elsewhere]
-    with ThreadPoolExecutor(cores()) as pool:
-        details = list(pool.map(lambda read: near_duplicates.describe(read()), reads))
+    details = list(in_threads(lambda read: near_duplicates.describe(read()), reads))
     group = near_duplicates.groups(near_duplicates.pairs(details), len(reads))
     alike = np.isin(group[: len(test)], group[len(test) :])
     return (again & set(test)) | {name for name, yes in zip(test, alike, strict=True) if yes}

@@ -6,15 +6,14 @@ import glob
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
 
 from common.errors import UserError
-from common.machine import cores
 from common.pixels import EXTENSIONS
+from common.progress import in_threads
 
 LARGE = 1 << 25  # pixels
 DAMAGED = (
@@ -50,8 +49,7 @@ def any_large(paths: Sequence[Path]) -> bool:
 
     What works on several images at a time takes these one by one, or memory would not do.
     """
-    with ThreadPoolExecutor(cores()) as pool:
-        return any(pool.map(_is_large, paths))
+    return any(in_threads(_is_large, paths))
 
 
 def _is_large(path: Path) -> bool:

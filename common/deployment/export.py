@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,6 @@ from common import runs
 from common import thresholds as thresholds_module
 from common.dataset import splits
 from common.dataset.images import find_images
-from common.dataset.stream import ahead
 from common.deployment import quantise
 from common.deployment.agreement import check
 from common.deployment.deploy import StripNetwork, trace
@@ -23,8 +21,8 @@ from common.errors import UserError
 from common.files import publish, refusals_said, spare, try_folder
 from common.inference import Segmenter
 from common.labels import Labels, tables_beside
-from common.machine import cores
 from common.pixels import read_image
+from common.progress import in_threads
 from common.thresholds import Thresholds
 
 if TYPE_CHECKING:
@@ -161,9 +159,8 @@ def oldest_runtime(model: onnx.ModelProto) -> str:
 
 def _of_size(images: Sequence[Path], size: tuple[int, int], limit: int | None) -> list[Path]:
     """Those of the images that have this size, at most `limit`, evenly spread."""
-    with ThreadPoolExecutor(cores()) as pool:
-        shapes = ahead(lambda path: read_image(path).shape, images, pool, 32)
-        chosen = [path for path, shape in zip(images, shapes, strict=True) if shape == size]
+    shapes = in_threads(lambda path: read_image(path).shape, images)
+    chosen = [path for path, shape in zip(images, shapes, strict=True) if shape == size]
     if not chosen:
         raise UserError(
             f"no image is {size[0]}x{size[1]} pixels: there is nothing to check the file on.\n"

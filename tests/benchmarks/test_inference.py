@@ -15,6 +15,7 @@ from benchmarks import inference, runtimes
 from common import labels, runs
 from common.config import PROJECT
 from common.errors import UserError
+from common.pixels import read_image
 from common.thresholds import Thresholds
 from tests import tiny
 
@@ -56,7 +57,7 @@ def built(entry):
 
 def test_every_way_finds_the_same(built, strips):
     for strip in strips:
-        image = labels.read_image(strip.path)
+        image = read_image(strip.path)
         found = {
             name: way.decide(way.infer(way.prepare(image)), image.shape)
             for name, way in built.items()
@@ -88,7 +89,7 @@ def _has_openvino() -> bool:
 def test_a_pretended_output_is_decided_to_what_it_pretends(built, strips):
     truth = np.zeros(tiny.SIZE, np.uint8)
     truth[:32, 40:200], truth[40:, 100:] = 2, 4
-    image = labels.read_image(strips[0].path)
+    image = read_image(strips[0].path)
     for way in built.values():
         output = way.pretend(way.infer(way.prepare(image)), truth)
         assert (way.decide(output, truth.shape) != truth).mean() < 0.03  # edges, after the resize

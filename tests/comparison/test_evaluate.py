@@ -15,8 +15,9 @@ from common.comparison.tally import concatenate, sums_of, tally_image, truth_of
 from common.dataset import images
 from common.errors import UserError
 from common.inference import Segmenter
-from common.labels import load, read_image
+from common.labels import load
 from common.metrics import confusion
+from common.pixels import read_image
 from common.thresholds import Thresholds, decide, drawn_probability, keep
 
 CONTEXT = ["fingerprint", "fp32"]

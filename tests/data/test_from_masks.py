@@ -12,7 +12,8 @@ from PIL import Image
 
 from common import compare, predict, runs
 from common.dataset.images import opened
-from common.labels import load, read_image
+from common.labels import load
+from common.pixels import read_image
 from common.rle import encode, encode_classes
 from data.from_masks import main
 from data.label_maps import BAND, classify, make_key

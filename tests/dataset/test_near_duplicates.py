@@ -9,7 +9,8 @@ import pytest
 
 from common.dataset.near_duplicates import SQUARE, STRIP, align, describe, hash_, pairs, turned
 from common.dataset.splits import near_duplicate_pairs
-from common.labels import load, read_image
+from common.labels import load
+from common.pixels import read_image
 from data import synthetic
 
 SHAPE = (256, 1600)

@@ -24,7 +24,8 @@ from common.dataset.splits import (
     write,
 )
 from common.errors import UserError
-from common.labels import Labels, fingerprint, load, read_image
+from common.labels import Labels, fingerprint, load
+from common.pixels import read_image
 from tests import tiny
 
 NO_PAIRS = np.empty((0, 2), np.int64)

@@ -17,7 +17,8 @@ from common.config import PROJECT
 from common.dataset import store
 from common.dataset.store import open_store
 from common.errors import UserError
-from common.labels import Labels, fingerprint, read_image
+from common.labels import Labels, fingerprint
+from common.pixels import read_image
 from common.resize import resize_image, resize_labels
 
 

@@ -10,9 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from common import labels, load_run, overlay, predict, rle, runs
+from common import load_run, overlay, predict, rle, runs
 from common.errors import UserError
 from common.inference import Segmenter
+from common.pixels import read_image
 from common.thresholds import Thresholds
 from tests import tiny
 
@@ -31,7 +32,7 @@ def run(request, root, tmp_path_factory):
 def photos(root, tmp_path_factory):
     """Grey and coloured, of three sizes."""
     folder = tmp_path_factory.mktemp("photos")
-    strips = [labels.read_image(path) for path in sorted((root / "train_images").iterdir())[:3]]
+    strips = [read_image(path) for path in sorted((root / "train_images").iterdir())[:3]]
     cv2.imwrite(str(folder / "a.jpg"), strips[0])
     cv2.imwrite(str(folder / "b.png"), strips[1][:50, :131])
     coloured = cv2.merge([strips[2], strips[2] // 2, 255 - strips[2]])
@@ -58,7 +59,7 @@ def test_masks_are_the_commands(run, photos, tmp_path):
 
 def test_probabilities_are_the_networks_at_the_images_own_size(run, photos):
     found = load_run(run, "cpu").predict(photos[1])
-    image = labels.read_image(photos[1])
+    image = read_image(photos[1])
     expected = Segmenter(runs.load(run), torch.device("cpu")).probabilities([image])[0].numpy()
     assert found.probabilities.shape == (5, 50, 131)
     assert found.probabilities.dtype == np.float32
@@ -71,7 +72,7 @@ def test_arrays_are_grey_or_rgb(run, photos):
     for path in photos:
         expected = trained.predict(path)
         rgb = cv2.cvtColor(cv2.imread(str(path)), cv2.COLOR_BGR2RGB)
-        grey = labels.read_image(path)
+        grey = read_image(path)
         as_grey, as_rgb = trained.predict(grey), trained.predict(rgb)
         assert (as_grey.label_map == expected.label_map).all()
         # Image decoders round the grey of coloured pixels in their own ways.

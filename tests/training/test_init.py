@@ -15,6 +15,7 @@ from common.config import TrainConfig
 from common.dataset import ancestry, splits
 from common.dataset.prepare import prepare
 from common.errors import UserError
+from common.pixels import read_image
 from common.training.setup import start_from
 from modified_unet.train import Config
 from tests import tiny
@@ -91,7 +92,7 @@ def test_copies_are_known_under_any_name_and_turned(root, earlier, tmp_path):
     folder.mkdir(parents=True)
     shutil.copy(data.path(trained[0]), folder / "same_bytes.jpg")
     shutil.copy(data.path(tested[0]), folder / trained[1])  # another image of a known name
-    cv2.imwrite(str(folder / "mirrored.png"), labels.read_image(data.path(trained[2]))[:, ::-1])
+    cv2.imwrite(str(folder / "mirrored.png"), read_image(data.path(trained[2]))[:, ::-1])
     shutil.copy(data.path(tested[1]), folder / "new.jpg")
     (tmp_path / "more" / "train.csv").write_text("ImageId,ClassId,EncodedPixels\n")
     more = labels.load(tmp_path / "more")
