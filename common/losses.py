@@ -23,6 +23,8 @@ from torch import Tensor, nn
 from common.config import loss_names
 from common.distributed import sum_over_ranks, world_size
 
+LARGEST = 10.0  # a class weight, as a multiple of the smallest
+
 
 def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Softmax cross-entropy, each pixel weighted by its true class; mean over all N*H*W pixels.
@@ -198,13 +200,13 @@ def one_hot(target: Tensor, num_classes: int) -> Tensor:
     return target.unsqueeze(1) == classes
 
 
-def class_weights(pixel_counts: Tensor | np.ndarray | Sequence[int], limit: float = 10.0) -> Tensor:
+def class_weights(pixel_counts: Tensor | np.ndarray | Sequence[int]) -> Tensor:
     """Weights of the classes for `build_loss`: inverse square roots of their pixel shares.
 
     pixel_counts: pixels of each of the C classes as a training draws them, the background's first.
     So a class that sampling or crops show more often gains less weight: what is rare is corrected
     for once.
-    Returns (C,) float32. No weight exceeds `limit` times the smallest, and the mean over pixels is
+    Returns (C,) float32. No weight exceeds LARGEST times the smallest, and the mean over pixels is
     1, so the loss keeps its scale. An absent class, on which no training pixel depends, gets 1.
     Raises ValueError for counts that are not one-dimensional, negative, or all zero.
     """
@@ -215,7 +217,7 @@ def class_weights(pixel_counts: Tensor | np.ndarray | Sequence[int], limit: floa
         )
     share = counts / counts.sum()
     weights = share.rsqrt()
-    weights = weights.clamp(max=limit * weights.min())
+    weights = weights.clamp(max=LARGEST * weights.min())
     weights /= (share * weights).sum()
     return torch.where(counts > 0, weights, 1.0).float()
 

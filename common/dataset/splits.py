@@ -86,7 +86,7 @@ def deal(
     return pd.DataFrame({"image": labels.images, "split": split, "group": group})
 
 
-def limit(split: pd.DataFrame, count: int, labels: Labels, seed: int = 0) -> pd.DataFrame:
+def limit(split: pd.DataFrame, count: int, labels: Labels) -> pd.DataFrame:
     """About `count` images of the split: whole groups, every part kept, every class if possible.
 
     Each part gets its share of `count` and at least one group. count: at least 3.
@@ -95,28 +95,25 @@ def limit(split: pd.DataFrame, count: int, labels: Labels, seed: int = 0) -> pd.
     for part in PARTS:
         rows = split[split["split"] == part]
         quota = max(1, round(count * len(rows) / len(split)))
-        members = {name: list(images) for name, images in rows.groupby("group")["image"]}
-        taken = 0
-        for name in _each_class_first(members, labels, seed):
-            if not taken or taken + len(members[name]) / 2 <= quota:
-                chosen.append(name)
-                taken += len(members[name])
-    return split[split["group"].isin(chosen)].reset_index(drop=True)
+        taken: list[str] = []
+        for images in _each_class_first(rows, labels):
+            if not taken or len(taken) + len(images) / 2 <= quota:
+                taken += images
+        chosen += taken
+    return split[split["image"].isin(chosen)].reset_index(drop=True)
 
 
-def share(split: pd.DataFrame, fraction: float, labels: Labels, seed: int = 0) -> list[str]:
+def share(split: pd.DataFrame, fraction: float, labels: Labels) -> list[str]:
     """Images of the train part that make up about this fraction of it: whole groups, nested.
 
     A smaller fraction's images are among a larger one's; the first groups show every class.
     """
     rows = split[split["split"] == "train"]
-    members = {name: list(images) for name, images in rows.groupby("group")["image"]}
     chosen: list[str] = []
-    for name in _each_class_first(members, labels, seed):
-        if not chosen or len(chosen) + len(members[name]) / 2 <= fraction * len(rows):
-            chosen += members[name]
-        else:
+    for images in _each_class_first(rows, labels):
+        if chosen and len(chosen) + len(images) / 2 > fraction * len(rows):
             break
+        chosen += images
     return sorted(chosen)
 
 
@@ -272,10 +269,14 @@ def group_images(labels: Labels, pairs: np.ndarray) -> list[str]:
     return [labels.images[leader[k]] for k in member]
 
 
-def _each_class_first(members: dict[str, list[str]], labels: Labels, seed: int) -> list[str]:
-    """Groups at random, but first one for each class: small and of many classes, rarest first."""
+def _each_class_first(rows: pd.DataFrame, labels: Labels) -> list[list[str]]:
+    """The images of each group of these rows of a split: groups at random, but some come first.
+
+    First one for each class: small and of many classes, the rarest class's before others.
+    """
+    members = {name: list(images) for name, images in rows.groupby("group")["image"]}
     names = sorted(members)
-    order = [names[i] for i in shuffled(names, seed)]
+    order = [names[i] for i in shuffled(names, seed=0)]
     classes = {g: {k for image in members[g] for k in labels.classes(image)} for g in order}
     counts = Counter(k for held in classes.values() for k in held)
     front: list[str] = []
@@ -283,4 +284,4 @@ def _each_class_first(members: dict[str, list[str]], labels: Labels, seed: int) 
         if not any(defect_class in classes[name] for name in front):
             having = [name for name in order if defect_class in classes[name]]
             front.append(min(having, key=lambda name: (len(members[name]), -len(classes[name]))))
-    return front + [name for name in order if name not in front]
+    return [members[name] for name in [*front, *(name for name in order if name not in front)]]

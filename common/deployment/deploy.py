@@ -12,7 +12,6 @@ import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -146,12 +145,11 @@ def trace(
     return program.model_proto
 
 
-def open_session(model: bytes | Path, threads: int = 0) -> onnxruntime.InferenceSession:
-    """An onnxruntime session on the CPU with so many threads; 0 takes PyTorch's number."""
+def open_session(model: bytes) -> onnxruntime.InferenceSession:
+    """An onnxruntime session on the CPU with as many threads as PyTorch."""
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads or torch.get_num_threads()
-    source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _softmax(logits: Tensor) -> Tensor:
