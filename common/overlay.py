@@ -48,11 +48,10 @@ def triptych(
     defect classes, in order.
     """
     panels = []
-    for name, label_map in (("image", None), ("truth", truth), ("prediction", prediction)):
-        picture = draw(image, np.zeros_like(image) if label_map is None else label_map)
-        present = np.unique(label_map[label_map > 0]).tolist() if label_map is not None else []
-        named = {k: f"class {titles[k - 1]}" for k in present}
-        panels += [_caption(name, named, image.shape[1]), picture]
+    nothing = np.zeros_like(image)
+    for name, label_map in (("image", nothing), ("truth", truth), ("prediction", prediction)):
+        named = {k: f"class {titles[k - 1]}" for k in defect_classes(label_map)}
+        panels += [_caption(name, named, image.shape[1]), draw(image, label_map)]
     return np.concatenate(panels)
 
 

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from common.dataset.images import is_image
 from common.errors import UserError
-from common.pixels import EXTENSIONS
 from common.tables import same
+from data.conversion import list_images
 
 Index = Mapping[str, list[Path]]
 
@@ -49,15 +48,11 @@ def index_images(folder: Path) -> Index:
 
     Raises UserError where there are none.
     """
-    if not folder.is_dir():
-        raise UserError(f"there is no folder {folder}.")
     index: dict[str, list[Path]] = {}
-    for path in sorted(filter(is_image, folder.rglob("*"))):
+    for path in list_images(folder, below=True):
         parts = path.relative_to(folder).parts
         for i in range(len(parts)):
             index.setdefault(same("/".join(parts[i:])), []).append(path)
-    if not index:
-        raise UserError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))}).")
     return index
 
 

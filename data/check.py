@@ -188,46 +188,47 @@ def _near_duplicates(found: Labels, looks: list[Look], pairs: np.ndarray) -> Ite
         yield f"  and {len(doubled) - SHOWN_GROUPS} more groups"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Prints what was found; returns the exit code."""
+def report(config: Config) -> int:
+    """Prints what was found; 0 where nothing is wrong, else 2."""
+    record = None
+    if config.run:
+        from common import runs  # brings torch along, which takes seconds
 
-    def show(config: Config) -> int:
-        record = None
-        if config.run:
-            from common import runs  # brings torch along, which takes seconds
-
-            record = runs.load(config.run)
-        if config.overlays:
-            try_folder(config.overlays)
-        found, looks, problems = check(config.root, record.size if record else None)
-        pairs = near_duplicate_pairs(looks)
-        for line in describe(found, looks, pairs):
+        record = runs.load(config.run)
+    if config.overlays:
+        try_folder(config.overlays)
+    found, looks, problems = check(config.root, record.size if record else None)
+    pairs = near_duplicate_pairs(looks)
+    for line in describe(found, looks, pairs):
+        print(line)
+    compared = []
+    if len(pairs):
+        compared = compare_twins(found, looks, pairs)
+        for line in twins.describe_twins(found, compared, len(pairs)):
             print(line)
-        compared = []
-        if len(pairs):
-            compared = compare_twins(found, looks, pairs)
-            for line in twins.describe_twins(found, compared, len(pairs)):
-                print(line)
-            if config.overlays:
-                drawn = twins.draw_twins(found, compared, config.overlays / "twins")
-                print(f"{drawn} pictures in {config.overlays / 'twins'}")
-        worth = suspects.find(found, looks, compared)
-        for suspicion in worth:
-            print(f"worth a look: {suspicion}")
         if config.overlays:
-            folder = config.overlays / "suspects"
-            print(f"{suspects.draw(found, looks, worth, folder)} pictures in {folder}")
-        known = record.data.get("drift") if record else None
-        if known and (line := drift.warning(known, (k.statistics for k in looks))):
-            print(f"warning: {line}")
-        for problem in problems:
-            print(f"problem: {problem}")
-        if any(set(look.areas) != set(found.classes(look.name)) for look in looks):
-            print(labels.UNFIT)
-        print(f"{len(problems)} problems" if problems else "nothing is wrong")
-        return 2 if problems else 0
+            drawn = twins.draw_twins(found, compared, config.overlays / "twins")
+            print(f"{drawn} pictures in {config.overlays / 'twins'}")
+    worth = suspects.find(found, looks, compared)
+    for suspicion in worth:
+        print(f"worth a look: {suspicion}")
+    if config.overlays:
+        folder = config.overlays / "suspects"
+        print(f"{suspects.draw(found, looks, worth, folder)} pictures in {folder}")
+    known = record.data.get("drift") if record else None
+    if known and (line := drift.warning(known, (k.statistics for k in looks))):
+        print(f"warning: {line}")
+    for problem in problems:
+        print(f"problem: {problem}")
+    if any(set(look.areas) != set(found.classes(look.name)) for look in looks):
+        print(labels.UNFIT)
+    print(f"{len(problems)} problems" if problems else "nothing is wrong")
+    return 2 if problems else 0
 
-    return run(show, Config, argv)
+
+def main(argv: list[str] | None = None) -> int:
+    """Looks through the data set; returns the exit code."""
+    return run(report, Config, argv)
 
 
 if __name__ == "__main__":

@@ -35,11 +35,14 @@ class Annotation:
     rles: dict[int, str]
 
 
-def list_images(folder: Path) -> list[Path]:
-    """The images of a folder in order of names. Raises UserError where there are none."""
+def list_images(folder: Path, below: bool = False) -> list[Path]:
+    """The images of a folder, and of those `below` it if asked for, in order of their names.
+
+    Raises UserError where there are none.
+    """
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}.")
-    paths = sorted(filter(is_image, folder.iterdir()))
+    paths = sorted(filter(is_image, folder.rglob("*") if below else folder.iterdir()))
     if not paths:
         raise UserError(f"{folder} holds no images ({', '.join(sorted(EXTENSIONS))}).")
     return paths

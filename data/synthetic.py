@@ -29,6 +29,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
+from common.cli import run
 from common.config import PROJECT
 from common.errors import UserError
 from common.files import refusals_said
@@ -260,9 +261,7 @@ def _start_worker() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
-    from common import cli  # not above: it brings PyTorch, which no worker process should wait for
-
-    return cli.run(_report, Options, argv)
+    return run(_report, Options, argv)
 
 
 def _report(options: Options) -> None:

@@ -18,6 +18,7 @@ ELSEWHERE = (
     "iou_mean_with_background", "empty_accuracy", "reference_accuracy", "reference_iou",
     "reference_dice",
 )  # fmt: skip
+SHOWN = (*HEADLINES, "false_alarms_per_clean_image")
 ABOUT = ("name", "variant", "network", "seeds", "folds", "height", "width", "training_seconds")
 COSTS = ("parameters", "conv_layers", "gflop", "peak_memory_mb")
 
@@ -53,14 +54,13 @@ def table(results: Json) -> pd.DataFrame:
 def summary(results: Json) -> str:
     """A few columns for the terminal."""
     metrics = ("dice_mean", "dice_positive_macro", "kaggle_dice", "false_alarms_per_clean_image")
-    titles = [results["metrics"][metric]["title"] for metric in metrics]
     rows = [["predicting nothing", "", "", "", *(_plain(results["baseline"][m]) for m in metrics)]]
     for variant in results["variants"]:
         costs = [_cost(variant, "latency", 1), _cost(variant, "throughput", 1)]
         figures = [_plain(variant["scores"][metric]["value"]) for metric in metrics]
         rows.append([variant["name"], trainings(variant), *costs, *figures])
-    table = pd.DataFrame(rows, columns=["", "seeds", "ms", "images/s", *titles])
-    return table.to_string(index=False)
+    head = ["", "seeds", "ms", "images/s", *_titles(results, metrics)]
+    return pd.DataFrame(rows, columns=head).to_string(index=False)
 
 
 def warnings(results: Json) -> list[str]:
@@ -79,11 +79,9 @@ def _unfinished(results: Json) -> list[str]:
 
 def headline_table(results: Json) -> str:
     """The main figures as a Markdown table."""
-    titles = [results["metrics"][metric]["title"] for metric in HEADLINES]
     head = ["", "size", "epochs", "parameters", "conv layers", "GFLOP", "ms", "images/s", "MiB"]
-    head += [*titles, "false alarms"]
-    shown = (*HEADLINES, "false_alarms_per_clean_image")
-    rows = [["predicting nothing", *[""] * 8, *(_plain(results["baseline"][m]) for m in shown)]]
+    head += [*_titles(results, HEADLINES), "false alarms"]
+    rows = [["predicting nothing", *[""] * 8, *(_plain(results["baseline"][m]) for m in SHOWN)]]
     for variant in results["variants"]:
         rows.append(
             [
@@ -96,7 +94,7 @@ def headline_table(results: Json) -> str:
                 _cost(variant, "latency", 1),
                 _cost(variant, "throughput", 1),
                 _cost(variant, "memory", 0),
-                *(_with_interval(variant["scores"][metric]) for metric in shown),
+                *_figures(variant["scores"], SHOWN),
             ]
         )
     return markdown_table(head, rows)
@@ -146,11 +144,8 @@ def markdown(results: Json) -> str:
         "## As others count",
         "To be read beside their tables; how each is made stands at the end.",
         markdown_table(
-            ["", *(results["metrics"][metric]["title"] for metric in ELSEWHERE)],
-            [
-                [v["name"], *(_with_interval(v["scores"][metric]) for metric in ELSEWHERE)]
-                for v in results["variants"]
-            ],
+            ["", *_titles(results, ELSEWHERE)],
+            [[v["name"], *_figures(v["scores"], ELSEWHERE)] for v in results["variants"]],
         ),
         "## Time",
         _time(results),
@@ -200,14 +195,13 @@ def _differences(results: Json, kind: str) -> str:
 
 def _by_class(results: Json, decision: str) -> str:
     kinds = ("dice", "iou", "dice_positive", "precision", "recall", "f1", "auroc")
-    head = ["", "class"]
-    head += [results["metrics"][f"{kind}_class_1"]["title"].split(",")[0] for kind in kinds]
+    titles = _titles(results, [f"{kind}_class_1" for kind in kinds])
     rows = [
-        [v["name"], title, *(_with_interval(v[decision][f"{kind}_class_{k}"]) for kind in kinds)]
+        [v["name"], title, *_figures(v[decision], [f"{kind}_class_{k}" for kind in kinds])]
         for v in results["variants"]
         for k, title in _classes(results)
     ]
-    return markdown_table(head, rows)
+    return markdown_table(["", "class", *(title.split(",")[0] for title in titles)], rows)
 
 
 def _classes(results: Json) -> Iterable[tuple[int, str]]:
@@ -216,15 +210,9 @@ def _classes(results: Json) -> Iterable[tuple[int, str]]:
 
 
 def _thresholded(results: Json) -> str:
-    shown = (*HEADLINES, "false_alarms_per_clean_image")
-    head = ["", "aim", "probability", "peak", "least area"]
-    head += [results["metrics"][metric]["title"] for metric in shown]
+    head = ["", "aim", "probability", "peak", "least area", *_titles(results, SHOWN)]
     rows = [
-        [
-            v["name"],
-            *_decision(v["thresholds"]),
-            *(_with_interval(v["thresholded"][metric]) for metric in shown),
-        ]
+        [v["name"], *_decision(v["thresholds"]), *_figures(v["thresholded"], SHOWN)]
         for v in results["variants"]
     ]
     return markdown_table(head, rows)
@@ -294,6 +282,14 @@ def _size(size: Json) -> str:
 
 def _cost(variant: Json, key: str, digits: int) -> str:
     return _plain(page_table.COSTS[key].of(variant)[0], digits)
+
+
+def _titles(results: Json, metrics: Iterable[str]) -> list[str]:
+    return [results["metrics"][metric]["title"] for metric in metrics]
+
+
+def _figures(scores: Json, metrics: Iterable[str]) -> list[str]:
+    return [_with_interval(scores[metric]) for metric in metrics]
 
 
 def _with_interval(score: Json) -> str:

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from common.files import without_nan
+from common.labels import defect_classes
 
 LONGEST_SIDE = 1600
 QUALITIES = (80, 60, 40, 20)
@@ -109,7 +110,7 @@ def defects(truth: np.ndarray, prediction: np.ndarray) -> dict[str, int]:
 
 def _regions(label_map: np.ndarray) -> Iterator[tuple[int, np.ndarray, int]]:
     """For each defect class: the class, its regions numbered from 1 (H, W), how many there are."""
-    for defect_class in _classes(label_map):
+    for defect_class in defect_classes(label_map):
         mask = (label_map == defect_class).astype(np.uint8)
         number, regions = cv2.connectedComponents(mask)
         yield defect_class, regions, number - 1
@@ -127,8 +128,8 @@ def _pack_labels(item: GalleryItem, variants: list[str]) -> dict[str, Any]:
         "name": item.name,
         "height": truth.shape[0],
         "width": truth.shape[1],
-        "classes": _classes(item.truth),
-        "found": [None if p is None else _classes(p) for p in predictions],
+        "classes": defect_classes(item.truth),
+        "found": [None if p is None else defect_classes(p) for p in predictions],
         "dice": [item.dice.get(name) for name in variants],
         "defects": [None if p is None else defects(item.truth, p) for p in predictions],
         "truth": _base64(encode_labels(truth)),
@@ -137,10 +138,6 @@ def _pack_labels(item: GalleryItem, variants: list[str]) -> dict[str, Any]:
             for p in predictions
         ],
     }
-
-
-def _classes(label_map: np.ndarray) -> list[int]:
-    return np.unique(label_map[label_map > 0]).tolist()
 
 
 def _shrink(picture: np.ndarray, interpolation: int) -> np.ndarray:
