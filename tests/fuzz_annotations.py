@@ -18,7 +18,7 @@ from PIL import Image
 from common import labels
 from common.dataset.images import opened
 from common.errors import UserError
-from data import from_coco, from_labelme
+from data import coco_masks, from_coco, from_labelme  # noqa: F401 - the first, else loaded late
 from data.label_maps import classify, make_key
 
 SHAPE = (6, 10)

@@ -50,7 +50,7 @@ def fuzz(out: Path, *options: object) -> subprocess.CompletedProcess[str]:
         ("masks", ["data.label_maps"]), ("coco", ["data.from_coco", "data.coco_masks"]),
         ("labelme", ["data.from_labelme", "data.labelme_shapes"]), ("config", ["common.runs"]),
         ("split", ["common.dataset.splits"]), ("thresholds", ["common.thresholds"]),
-        ("checkpoint", ["common.checkpoint"]), ("image", ["common.labels"]),
+        ("checkpoint", ["common.checkpoint"]), ("image", ["common.pixels"]),
     ],
 )  # fmt: skip
 def test_a_few_seconds_of_fuzzing_find_nothing(
@@ -59,7 +59,7 @@ def test_a_few_seconds_of_fuzzing_find_nothing(
     done = fuzz(tmp_path, target, "--seconds", 4)
     assert done.returncode == 0, done.stdout[-4000:]
     assert all(f"Instrumenting {module}\n" in done.stdout for module in modules)
-    assert int(re.search(r"INITED cov: (\d+)", done.stdout)[1]) > 30, "hardly any coverage"
+    assert int(re.search(r"INITED cov: (\d+)", done.stdout)[1]) > 20, "hardly any coverage"
     assert int(re.search(r"number_of_executed_units: (\d+)", done.stdout)[1]) > 10
     assert not list((tmp_path / target).glob("crash-*"))
 
