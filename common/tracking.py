@@ -49,6 +49,11 @@ def settings() -> wandb.Settings:
     return wandb.Settings(**ours)
 
 
+def default_mode() -> str:
+    """The mode of a run for which no option names one; for scripts that ask before training."""
+    return choose_mode(None)[0]
+
+
 def choose_mode(asked: str | None) -> tuple[str, str]:
     """The mode of a run, and why: online only where wandb finds a login for its server.
 

@@ -14,7 +14,7 @@ import wandb
 
 from common import tracking
 from common.config import TrainConfig
-from common.tracking import Tracker, begin, choose_mode
+from common.tracking import Tracker, begin, choose_mode, default_mode
 from common.training import loop
 from unet_64x400.train import Config
 
@@ -178,11 +178,11 @@ def test_without_a_server_the_run_is_recorded_offline(
 
 
 def test_a_login_is_found_where_wandb_puts_it(tmp_path: Path, monkeypatch) -> None:
-    assert choose_mode(None)[0] == "offline"
+    assert default_mode() == "offline"
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     wandb.login(key=KEY, verify=False)
     wandb.teardown()  # as in a new process
-    assert choose_mode(None)[0] == "online"
+    assert default_mode() == "online"
 
 
 def test_a_login_counts_for_its_own_server(tmp_path: Path, monkeypatch) -> None:
@@ -202,17 +202,17 @@ def test_wandb_s_settings_file_is_heard(tmp_path: Path, monkeypatch) -> None:
     assert choose_mode(None) == ("online", "logged in to http://localhost:8080")
     wandb.teardown()
     file.write_text(f"[default]\napi_key = {KEY}\nmode = offline\nproject = plant\n")
-    assert choose_mode(None)[0] == "offline"
+    assert default_mode() == "offline"
 
 
 def test_the_environment_chooses_the_mode_and_an_option_beats_it(monkeypatch) -> None:
-    assert choose_mode(None)[0] == "offline"
+    assert default_mode() == "offline"
     monkeypatch.setenv("WANDB_API_KEY", KEY)
-    assert choose_mode(None)[0] == "online"
+    assert default_mode() == "online"
     for mode in ("disabled", "offline"):
         wandb.teardown()
         monkeypatch.setenv("WANDB_MODE", mode)
-        assert choose_mode(None)[0] == mode
+        assert default_mode() == mode
     assert choose_mode("online")[0] == "online"
     assert choose_mode("disabled") == ("disabled", "--wandb")
 
