@@ -6,7 +6,7 @@ The ground, in reading order:
 
     errors, files, cli              problems said in words, files published whole, options
     machine, locks, progress        what a process has, what it shares, what it shows
-    rle, tables, labels             masks, and what is in a data set
+    rle, pixels, tables, labels     masks, images, and what is in a data set
     resize, overlay                 pictures at a network's size; masks drawn into pictures
     config                          the options that every training shares
     devices, distributed            what computes, alone or together

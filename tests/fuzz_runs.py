@@ -20,6 +20,7 @@ from common.labels import Labels
 from common.pixels import BITS, read_image
 from common.training import record
 from common.training.step import MuonAdamW
+from tests.fuzz_annotations import JSON
 
 IMAGES = ("a.jpg", "b.png", "c.bmp")
 CLASSES = 4
@@ -173,7 +174,6 @@ SEEDS = {
         b"\0" + _image(".tif", np.float32),
     ],
 }
-JSON = [b"{", b"}", b"[", b"]", b",", b":", b'"', b"null", b"true", b"NaN", b"1e999", b"-1", b"\\"]
 TOKENS = {
     "config": [*JSON, b"options", b"model", b"data", b"Infinity", b"1000000", b"\\ud800", b"5.0"],
     "split": [b",", b";", b"\t", b"\n", b'"', b"train", b"val", b"test", b"a.jpg", b"\xff\xfe"],

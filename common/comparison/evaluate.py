@@ -100,8 +100,8 @@ def read_prediction(path: Path) -> np.ndarray:
 
 def decoded_batches(
     labels: Labels, names: Sequence[str], batch_size: int, pool: Executor
-) -> Iterator[list[tuple[str, np.ndarray]]]:
-    """Batches of (name, image (H, W) uint8), one size within a batch, decoded ahead in the pool.
+) -> Iterator[tuple[tuple[str, ...], tuple[np.ndarray, ...]]]:
+    """Batches of names and images (H, W) uint8 of one size, decoded ahead in the pool.
 
     Where large images are among them, one at a time and none ahead.
     """
@@ -110,7 +110,8 @@ def decoded_batches(
     images = ahead(labels.read, names, pool, depth)
     pairs = zip(names, images, strict=True)
     for _, same_size in groupby(pairs, key=lambda pair: pair[1].shape):
-        yield from batches(same_size, batch_size)
+        for batch in batches(same_size, batch_size):
+            yield tuple(zip(*batch, strict=True))
 
 
 def _chunks(
@@ -139,8 +140,7 @@ def _evaluate_chunk(
         return truth_of(labels.label_map(name, image.shape), labels.num_classes + 1)
 
     parts: dict[Path, list[Tally]] = {file: [] for file in missing}
-    for batch in decoded_batches(labels, chunk, batch_size, pool):
-        names, images = zip(*batch, strict=True)
+    for names, images in decoded_batches(labels, chunk, batch_size, pool):
         truths = list(pool.map(truth, names, images))
         for file, contestant in missing.items():
             seen = contestant.look(names, images)

@@ -69,15 +69,14 @@ def confusions(
     classes, size = labels.num_classes + 1, segmenter.run.size
     with ThreadPoolExecutor(cores()) as pool, tqdm(total=len(names), unit="image") as bar:
         bar.set_description(segmenter.run.name)
-        for batch in decoded_batches(labels, names, batch_size, pool):
-            batch_names, images = zip(*batch, strict=True)
+        for batch_names, images in decoded_batches(labels, names, batch_size, pool):
             truth = [labels.label_map(name, images[0].shape) for name in batch_names]
             small = [resize_labels(label_map, size) for label_map in truth]
             logits = segmenter.logits(segmenter.preprocess(images))
             large = upsample(logits, images[0].shape)
             native.append(confusion(large.argmax(1).cpu(), np.stack(truth), classes))
             own.append(confusion(logits.argmax(1).cpu(), np.stack(small), classes))
-            bar.update(len(batch))
+            bar.update(len(images))
     return torch.cat(native), torch.cat(own)
 
 

@@ -106,15 +106,14 @@ def outcomes_of(
     scores = []
     with ThreadPoolExecutor(cores()) as pool, tqdm(total=len(names), unit="image") as bar:
         bar.set_description(f"thresholds of {segmenter.run.name}")
-        for batch in decoded_batches(labels, names, batch_size, pool):
-            batch_names, images = zip(*batch, strict=True)
+        for batch_names, images in decoded_batches(labels, names, batch_size, pool):
             probabilities = segmenter.probabilities(images).numpy(force=True)
             for name, channels in zip(batch_names, probabilities, strict=True):
                 truth = labels.label_map(name, channels.shape[1:])
                 masks = (truth == k for k in classes)
                 each = map if truth.size >= LARGE else pool.map  # a large image class by class
                 scores.append(list(each(partial(outcomes, areas=areas), channels[1:], masks)))
-            bar.update(len(batch))
+            bar.update(len(images))
     return np.array(scores)
 
 

@@ -12,5 +12,6 @@ record     what a run directory holds
 console    what a training says
 signals    SIGINT and SIGTERM stop a training between two steps
 sync_bn    batch statistics over several devices
+jobs       several trainings, each a process of its own
 memory     kept where it is freed, said in words where there is none left
 """
