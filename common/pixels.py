@@ -75,8 +75,8 @@ def bits_in_use(paths: Sequence[Path]) -> int:
     """
     paths = [path for path in paths if _may_be_deep(path)]
     bar = {"desc": "bits in use", "unit": "image", "leave": False, "disable": not paths}
-    largest = max(in_threads(_largest_value, paths, **bar), default=-1)
-    return next(bits for bits in BITS if largest < 2**bits) if largest >= 0 else 16
+    values = [value for value in in_threads(largest_value, paths, **bar) if value is not None]
+    return next(bits for bits in BITS if max(values) < 2**bits) if values else 16
 
 
 def _may_be_deep(path: Path) -> bool:
@@ -89,12 +89,13 @@ def _may_be_deep(path: Path) -> bool:
         return False
 
 
-def _largest_value(path: Path) -> int:
+def largest_value(path: Path) -> int | None:
+    """The largest value of a 16-bit image; None of others, and of what cannot be read."""
     try:
         image = _undamaged(path)
     except LabelError:
-        return -1
-    return int(image.max()) if image.dtype == np.uint16 else -1
+        return None
+    return int(image.max()) if image.dtype == np.uint16 else None
 
 
 def _is_truncated(data: bytes) -> bool:

@@ -7,13 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
 import simplejpeg
 
 from common.dataset.images import opened
 from common.errors import UserError
-from common.pixels import EXTENSIONS
+from common.pixels import EXTENSIONS, largest_value
 
 ORIENTATION, PHOTOMETRIC, WHITE_IS_ZERO = 274, 262, 0  # tags of EXIF and TIFF
 NO_END = "Premature end of JPEG file"
@@ -41,11 +39,12 @@ def facts(path: Path) -> Facts:
             inverted = deep and form == "TIFF" and picture.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
     except UserError:
         return Facts()
+    largest = largest_value(path) if deep else None
     return Facts(
         orientation=orientation,
         inverted=inverted,
         damage=_jpeg_damage(path) if form == "JPEG" else "",
-        bits=_bits(path) if deep else None,
+        bits=None if largest is None else largest.bit_length(),
     )
 
 
@@ -59,12 +58,6 @@ def _jpeg_damage(path: Path) -> str:
     except ValueError as error:
         return "" if str(error) == NO_END else str(error)
     return ""
-
-
-def _bits(path: Path) -> int | None:
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    image = cv2.imdecode(data, cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH)
-    return int(image.max()).bit_length() if image.dtype == np.uint16 else None
 
 
 def passed_over(image_dir: Path) -> Iterable[tuple[str, list[str]]]:
