@@ -23,7 +23,7 @@ PUBLISHED = "model.safetensors"  # the same in a published folder
 # What torch.load raises for bytes that are no checkpoint, besides UnpicklingError.
 DAMAGE = (
     RuntimeError, EOFError, OSError, ValueError, LookupError, TypeError, AttributeError,
-    struct.error,
+    AssertionError, struct.error,
 )  # fmt: skip
 
 

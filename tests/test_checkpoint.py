@@ -1,6 +1,7 @@
 """Checkpoints: whole, plain, and refused with a reason."""
 
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -154,6 +155,15 @@ def _restorable(tmp_path: Path) -> tuple[Path, dict, Callable[[], Progress]]:
     state["progress"] = PROGRESS
     checkpoint.save(path, state)
     return path, state, lambda: record.restore(path, torch.device("cpu"), model, model, optimiser)
+
+
+def test_a_file_of_which_pytorch_asserts_what_is_not_so_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("archive/data.pkl", b"\x80\x02K\x05Q.")  # a storage that is called 5
+        file.writestr("archive/version", b"3\n")
+    with pytest.raises(UserError, match=r"cannot read the checkpoint .*must be a tuple, got int"):
+        checkpoint.load(path)
 
 
 def test_a_damaged_checkpoint_is_refused_or_read(tmp_path: Path) -> None:
