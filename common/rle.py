@@ -14,6 +14,11 @@ import numpy as np
 
 SPACES = " \t\r\n"
 
+# glibc gives freed memory back to the kernel, which must fault in and clear its pages for the next
+# masks again, beyond twice the largest block freed so far (at most 32 MiB). Such a block, freed
+# untouched, lets masks reuse each other's memory from the start.
+np.empty(2**25 - 2**13, np.uint8)
+
 
 class RLEError(ValueError):
     """A text that is no run-length encoding of a mask of the given shape."""
