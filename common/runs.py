@@ -195,7 +195,9 @@ def load(path: Path | str) -> Run:
         reserved = (path / LOCK).exists() and not (path / "last.pt").exists()
         yet = " yet: its training is being prepared" if reserved else ""
         raise UserError(f"{path} is no run directory{yet}: it has no config.json.") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {file}: {error.strerror or error}") from error
+    except ValueError as error:
         raise UserError(
             f"{file} is damaged: {error}\nBring it back from a copy of the run, or train anew."
         ) from error

@@ -66,8 +66,8 @@ def load(folder: Path, classes: int | None = None) -> Thresholds | None:
     """The thresholds of a run directory; None where none were chosen yet.
 
     A file of before has no `peak`; it says in `chosen_by`, or not at all, what they were chosen
-    for. Raises UserError where the file is damaged, or for other than `classes` defect
-    classes.
+    for. Raises UserError where the file is damaged or cannot be read, or for other than `classes`
+    defect classes.
     """
     path = folder / FILE
     if not path.exists():
@@ -82,7 +82,9 @@ def load(folder: Path, classes: int | None = None) -> Thresholds | None:
         )
         if len(found.area) != (classes or len(found.area)):
             raise ValueError(f"for {len(found.area)} defect classes, the run has {classes}")
-    except (OSError, ValueError, KeyError, TypeError, OverflowError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it to choose anew.") from error
     return found
 

@@ -172,6 +172,14 @@ def test_a_folder_published_before_is_replaced_and_no_other(run, published, tmp_
         assert said in capsys.readouterr().err
 
 
+def test_a_folder_that_cannot_be_made_is_refused_first(bare_run, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    assert publish.main([str(bare_run), "--out", str(tmp_path / "file" / "folder")]) == 2
+    printed = capsys.readouterr()
+    assert "cannot write to" in printed.err
+    assert not printed.out
+
+
 def test_a_damaged_weights_file_is_refused(published, tmp_path, capsys):
     copy = shutil.copytree(published, tmp_path / "copy")
     (copy / checkpoint.PUBLISHED).write_bytes(b"no tensors")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from common import runs, summary
+from common import runs, summary, thresholds
 from common.comparison.results import _thresholds_curve
 from common.errors import UserError
 from common.thresholds import CURVE_FILE
@@ -91,6 +91,24 @@ def test_a_damaged_curve_of_thresholds_is_said(tmp_path: Path, trained_run: Path
     (tmp_path / CURVE_FILE).write_text(content)
     with pytest.raises(UserError, match=rf"{CURVE_FILE} is damaged"):
         _thresholds_curve(run)
+
+
+@pytest.mark.parametrize("name", ["config.json", thresholds.FILE, CURVE_FILE])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(trained_run: Path, tmp_path: Path, name):
+    """As one without permission is; a folder in its place stops the superuser too."""
+    copy = tmp_path / "run"
+    shutil.copytree(trained_run, copy)
+    run = runs.load(copy)
+    (copy / name).unlink(missing_ok=True)
+    (copy / name).mkdir()
+
+    def read() -> None:
+        runs.load(copy)
+        thresholds.load(copy)
+        _thresholds_curve(run)
+
+    with pytest.raises(UserError, match=f"cannot read .*{name}: Is a directory"):
+        read()
 
 
 MISSING = object()

@@ -52,6 +52,9 @@ def compare(config: Config, command: str) -> Json:
     try:
         return _compare(config, command)
     except OSError as error:
+        place = Path(error.filename or config.out)
+        if config.out not in (place, *place.parents):
+            raise  # of a file that is read: the system's words say enough
         raise UserError(
             f"cannot write {error.filename or config.out}: {error.strerror or error}\n"
             "Make room or name another folder with --out; what was evaluated so far is kept."

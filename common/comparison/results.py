@@ -270,7 +270,9 @@ def _thresholds_curve(run: Run) -> list[Json]:
         return []
     try:
         rows = pd.read_csv(path)[CURVE].astype(object)
-    except (OSError, ValueError, KeyError) as error:
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, KeyError) as error:
         raise UserError(
             f"{path} is damaged ({error}); delete it, or choose anew: --aim."
         ) from error

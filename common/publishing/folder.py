@@ -13,7 +13,7 @@ from common import checkpoint, runs, thresholds
 from common.comparison.tune import ensure_thresholds
 from common.dataset import ancestry
 from common.errors import UserError
-from common.files import publish, refusals_said
+from common.files import publish, refusals_said, try_folder
 from common.inference import Segmenter
 from common.publishing.card import card, figures
 from common.runs import Run
@@ -31,6 +31,8 @@ def publish_run(config: Config) -> None:
     """Runs the command: all is made, and the export checked, before the first file is written."""
     run = runs.load(config.run)
     _check_folder(config.out, run)
+    with refusals_said(f"to {config.out}"):
+        try_folder(config.out)
     contents: dict[str, bytes | str] = {checkpoint.PUBLISHED: weights(run)}
     decision = thresholds.load(run.path, run.num_classes - 1)
     labels = None
@@ -48,7 +50,6 @@ def publish_run(config: Config) -> None:
     contents |= {name: _content(run.path / name) for name in COPIED}
     contents["config.json"] = json.dumps(public(run), indent=2) + "\n"  # last: it makes the run
     with refusals_said(f"to {config.out}"):
-        config.out.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
             publish(config.out / name, content)
         if not config.onnx:
