@@ -1,8 +1,9 @@
 """The decision, from probabilities to a label map: what is drawn, and what of it is kept.
 
 A pixel is drawn as a class where that is probable enough. A connected component of what was drawn
-is kept where its peak and its area reach their least values. So a low probability with a high peak
-draws a defect to its rim, and yet reports only what the network is sure of somewhere.
+is kept where its peak and its area reach their least values, and all that is kept of a class where
+its pixels together reach theirs. So a low probability with a high peak draws a defect to its rim,
+and yet reports only what the network is sure of somewhere; and many small defects count as one.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from common.errors import UserError
 from common.files import publish_json
 
 FILE = "thresholds.json"
+RULES = ("probability", "peak", "area", "total")  # what it holds for each defect class
 CURVE_FILE = "thresholds_curve.csv"  # what was not chosen, for the reader of a comparison
 WINDOW = (3, 3)  # pixels of the image's own size that a peak is smoothed over
 BAND = 1 << 22  # pixels whose peaks are looked for at once
@@ -31,24 +33,29 @@ class Thresholds:
     probability: least softmax probability of a pixel, in (0, 1). area: least size of a connected
     component (8-connected), in pixels of the image's own size; 0 keeps all. peak: least peak of a
     component (see `components`), in (0, 1); no higher than the probability it keeps all, and left
-    out it is the probability. aim: what they were chosen for, in words; it decides nothing.
+    out it is the probability. aim: what they were chosen for, in words; it decides nothing. total:
+    fewest pixels of the class in an image, all kept components together; 0, which it is where it
+    is left out, asks for nothing.
     """
 
     probability: tuple[float, ...]
     area: tuple[int, ...]
     peak: tuple[float, ...] = ()
     aim: str = "unknown"
+    total: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "peak", self.peak or self.probability)
-        counts = len(self.probability), len(self.peak), len(self.area)
+        object.__setattr__(self, "total", self.total or (0,) * len(self.probability))
+        counts = len(self.probability), len(self.peak), len(self.area), len(self.total)
         if len(set(counts)) > 1:
-            raise ValueError("{} probabilities, {} peaks and {} areas".format(*counts))
+            raise ValueError("{} probabilities, {} peaks, {} areas and {} totals".format(*counts))
         for name, values in (("probabilities", self.probability), ("peaks", self.peak)):
             if not all(0 < value < 1 for value in values):
                 raise ValueError(f"{name} must lie between 0 and 1, got {values}")
-        if min(self.area, default=0) < 0:
-            raise ValueError(f"areas must be at least 0, got {self.area}")
+        for name, values in (("areas", self.area), ("totals", self.total)):
+            if min(values, default=0) < 0:
+                raise ValueError(f"{name} must be at least 0, got {values}")
 
     @property
     def asks_for_peaks(self) -> bool:
@@ -57,17 +64,16 @@ class Thresholds:
 
     def save(self, folder: Path) -> Path:
         """Writes thresholds.json into a run directory, and returns its path."""
-        keys = ("probability", "peak", "area", "aim")
-        publish_json(folder / FILE, {key: getattr(self, key) for key in keys})
+        publish_json(folder / FILE, {key: getattr(self, key) for key in (*RULES, "aim")})
         return folder / FILE
 
 
 def load(folder: Path, classes: int | None = None) -> Thresholds | None:
     """The thresholds of a run directory; None where none were chosen yet.
 
-    A file of before has no `peak`; it says in `chosen_by`, or not at all, what they were chosen
-    for. Raises UserError where the file is damaged or cannot be read, or for other than `classes`
-    defect classes.
+    A file of before has no `total`, or neither `peak`; it says in `chosen_by`, or not at all, what
+    they were chosen for. Raises UserError where the file is damaged or cannot be read, or for other
+    than `classes` defect classes.
     """
     path = folder / FILE
     if not path.exists():
@@ -79,6 +85,7 @@ def load(folder: Path, classes: int | None = None) -> Thresholds | None:
             area=tuple(map(int, saved["area"])),
             peak=tuple(map(float, saved.get("peak", ()))),
             aim=str(saved.get("aim", saved.get("chosen_by", Thresholds.aim))),
+            total=tuple(map(int, saved.get("total", ()))),
         )
         if len(found.area) != (classes or len(found.area)):
             raise ValueError(f"for {len(found.area)} defect classes, the run has {classes}")
@@ -142,24 +149,33 @@ def keep(
 ) -> np.ndarray:
     """The label map (H, W) uint8 without the components whose peak or area falls short.
 
+    Nor with a class of which too few pixels are left in all.
+
     drawn: (H, W) float32, the probability of the class drawn at each pixel; it may be None where
     the thresholds ask for no peaks.
     """
-    if thresholds is None or not (any(thresholds.area) or thresholds.asks_for_peaks):
+    if thresholds is None or not (
+        any(thresholds.area) or any(thresholds.total) or thresholds.asks_for_peaks
+    ):
         return label_map
     label_map = label_map.copy()
-    rules = zip(thresholds.probability, thresholds.peak, thresholds.area, strict=True)
-    for defect_class, (probability, peak, area) in enumerate(rules, start=1):
+    rules = zip(*(getattr(thresholds, name) for name in RULES), strict=True)
+    for defect_class, (probability, peak, area, total) in enumerate(rules, start=1):
         mask = (label_map == defect_class).astype(np.uint8)
         inside = box(mask)
-        if mask[inside].size == 0 or (area == 0 and peak <= probability):
+        left = mask[inside]
+        if left.size == 0:
             continue
-        found = components(mask[inside], drawn[inside] if peak > probability else None)
-        short = found.area < area
-        if peak > probability:
-            short |= found.peak < peak
-        short[0] = False  # component 0 is everything else
-        label_map[inside][short[found.parts]] = 0
+        if area > 0 or peak > probability:
+            found = components(left, drawn[inside] if peak > probability else None)
+            short = found.area < area
+            if peak > probability:
+                short |= found.peak < peak
+            short[0] = False  # component 0 is everything else
+            label_map[inside][short[found.parts]] = 0
+            left[short[found.parts]] = 0
+        if np.count_nonzero(left) < total:
+            label_map[inside][left > 0] = 0
     return label_map
 
 

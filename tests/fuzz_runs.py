@@ -177,7 +177,7 @@ SEEDS = {
 TOKENS = {
     "config": [*JSON, b"options", b"model", b"data", b"Infinity", b"1000000", b"\\ud800", b"5.0"],
     "split": [b",", b";", b"\t", b"\n", b'"', b"train", b"val", b"test", b"a.jpg", b"\xff\xfe"],
-    "thresholds": [*JSON, b"probability", b"peak", b"area", b"aim", b"0.5", b"1e-320"],
+    "thresholds": [*JSON, b"probability", b"peak", b"area", b"total", b"aim", b"0.5", b"1e-320"],
     "checkpoint": [b"PK\3\4", b"PK\1\2", b"data.pkl", b"ctorch\n", b"F32", b"I64", b"\x80\2}"],
     "image": [b"IHDR", b"IDAT", b"IEND", b"II*\0", b"MM\0*", b"BM", b"P5\n", b"\xff\xd8", b"RIFF"],
 }

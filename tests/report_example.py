@@ -132,6 +132,7 @@ def _variant(
         "scores": scores, "thresholded": thresholded,
         "thresholds": {
             "probability": [0.5, 0.55, 0.6, 0.45], "area": [300, 0, 600, 900],
+            "total": [512, 0, 0, 1024],
             "peak": [0.5, 0.8, 0.6, 0.9], "aim": "balanced",
         },
         "thresholds_curve": [

@@ -20,7 +20,9 @@ from common.pixels import read_image
 from common.thresholds import Thresholds, decide
 from tests import tiny
 
-THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0.3))
+THRESHOLDS = Thresholds(
+    (0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0.3), total=(20, 0, 60, 10**6)
+)
 VARIANTS = {  # name -> variant, network size, base channels
     "resized": ("unet_64x400", (32, 96), 4),  # from 64x320: 2 down the columns, 3 1/3 along rows
     "enlarged": ("modified_unet", (80, 400), 8),  # by 5/4: many grey values fall on halves
@@ -111,6 +113,7 @@ def test_metadata_say_what_the_file_is(exported, bare_runs):
     assert json.loads(facts["thresholds"]) == [0.22, 0.3, 0.25, 0.2]
     assert json.loads(facts["peaks"]) == [0.4, 0.3, 0.45, 0.3]
     assert json.loads(facts["least_areas"]) == [5, 0, 9, 3]
+    assert json.loads(facts["least_totals"]) == [20, 0, 60, 10**6]
     assert json.loads(facts["strip_size"]) == [64, 320]
     # By https://onnxruntime.ai/docs/reference/compatibility.html
     found = facts["opset"], facts["ir_version"], facts["oldest_onnxruntime"]

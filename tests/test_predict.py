@@ -18,7 +18,9 @@ from common.deployment import trained
 from common.pixels import read_image
 from common.thresholds import Thresholds, decide, drawn_probability, keep
 
-THRESHOLDS = Thresholds((0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0.3), "balanced")
+THRESHOLDS = Thresholds(
+    (0.22, 0.3, 0.25, 0.2), (5, 0, 9, 3), (0.4, 0.3, 0.45, 0.3), "balanced", (20, 0, 60, 10**6)
+)
 
 
 @pytest.fixture
@@ -75,7 +77,7 @@ def test_thresholds_and_least_areas_of_the_run_are_used(run, photos, tmp_path, c
     _, maps = call(run, photos, out=tmp_path / "out.csv")
     said = capsys.readouterr().out
     assert "(aim: balanced)" in said
-    assert "class 3: 0.25, 0.45 and 9 px" in said
+    assert "class 3: 0.25, 0.45, 9 px and 60 px" in said
     for path in images.find_images([str(photos)]):
         decided = decide(probabilities(run, path), THRESHOLDS)[0].numpy()
         drawn = drawn_probability(decided, probabilities(run, path)[0].numpy())
@@ -83,6 +85,7 @@ def test_thresholds_and_least_areas_of_the_run_are_used(run, photos, tmp_path, c
         # A pixel that ties may decide whether a component is large enough.
         assert same(maps[path.stem], kept)
         assert not same(kept, keep(decided, None, replace(THRESHOLDS, peak=())))
+        assert not same(kept, keep(decided, drawn, replace(THRESHOLDS, total=())))
         assert not same(kept, decided)
 
     argv = [str(run), str(photos), "--out", str(tmp_path / "b.csv"), "--masks", str(tmp_path / "b")]

@@ -147,7 +147,7 @@ def test_figures_come_from_the_comparison(run, tmp_path, capsys):
     assert "17 held-out images" in text
     assert "- onnx" not in text
     assert not (tmp_path / "out" / "model.onnx").exists()
-    assert "| 1 (pit) | 0.22 | 0.4 | 5 |" in text
+    assert "| 1 (pit) | 0.22 | 0.4 | 5 px | 0 px |" in text
 
     Thresholds((0.9,) * 4, (0,) * 4).save(run)
     assert publish.main(argv) == 2

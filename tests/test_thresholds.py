@@ -164,6 +164,21 @@ def test_a_peak_no_higher_than_the_probability_asks_for_nothing():
     assert Thresholds((0.4,), (0,)).peak == (0.4,)
 
 
+@pytest.mark.parametrize(
+    ("area", "total", "left"),
+    [(0, 0, 7), (0, 7, 7), (0, 8, 0), (3, 0, 4), (3, 4, 4), (3, 5, 0), (5, 0, 0)],
+)
+def test_a_class_with_too_few_pixels_in_all_goes(area, total, left):
+    """Components of 4, 2 and 1 pixels of class 2; those too small themselves do not count."""
+    label_map = np.zeros((6, 9), np.uint8)
+    label_map[0, 0:4] = label_map[2, 3:5] = label_map[4, 8] = 2
+    label_map[5, 0] = 1
+    kept = keep(label_map, None, Thresholds((0.5, 0.5), (0, area), total=(0, total)))
+    assert (kept == 2).sum() == left
+    assert (kept == 1).sum() == 1
+    assert set(np.unique(kept)) <= {0, 1, 2}
+
+
 def test_no_thresholds_drop_nothing():
     label_map = np.eye(4, dtype=np.uint8)
     assert keep(label_map, None, None) is label_map
@@ -172,7 +187,7 @@ def test_no_thresholds_drop_nothing():
 
 def test_saved_thresholds_come_back(tmp_path):
     assert load(tmp_path) is None
-    thresholds = Thresholds((0.25, 0.5), (0, 600), (0.9, 0.5), "a coin")
+    thresholds = Thresholds((0.25, 0.5), (0, 600), (0.9, 0.5), "a coin", (7, 0))
     thresholds.save(tmp_path)
     assert load(tmp_path) == thresholds
 
@@ -181,9 +196,9 @@ def test_saved_thresholds_come_back(tmp_path):
     ("said", "aim"),
     [("", "unknown"), (', "chosen_by": "Kaggle Dice on val"', "Kaggle Dice on val")],
 )
-def test_a_file_of_before_asks_for_no_peak(tmp_path, said, aim):
+def test_a_file_of_before_asks_for_no_peak_and_no_total(tmp_path, said, aim):
     (tmp_path / FILE).write_text('{"probability": [0.25], "area": [7]' + said + "}")
-    assert load(tmp_path) == Thresholds((0.25,), (7,), (0.25,), aim)
+    assert load(tmp_path) == Thresholds((0.25,), (7,), (0.25,), aim, (0,))
 
 
 @pytest.mark.parametrize(
@@ -192,12 +207,17 @@ def test_a_file_of_before_asks_for_no_peak(tmp_path, said, aim):
         ("{", "Expecting"),
         ("[]", "list"),
         ('{"probability": [0.5]}', "area"),
-        ('{"probability": [0.5, 0.5], "area": [0]}', "2 probabilities, 2 peaks and 1 areas"),
+        (
+            '{"probability": [0.5, 0.5], "area": [0]}',
+            "2 probabilities, 2 peaks, 1 areas and 2 totals",
+        ),
         ('{"probability": [0.5], "area": [0], "peak": [0.5, 0.6]}', "1 probabilities, 2 peaks"),
         ('{"probability": [0.5], "area": [0], "peak": [1.0]}', "peaks must lie between 0 and 1"),
         ('{"probability": [0.0], "area": [0]}', "between 0 and 1"),
         ('{"probability": [NaN], "area": [0]}', "between 0 and 1"),
-        ('{"probability": [0.5], "area": [-1]}', "at least 0"),
+        ('{"probability": [0.5], "area": [-1]}', "areas must be at least 0"),
+        ('{"probability": [0.5], "area": [0], "total": [-1]}', "totals must be at least 0"),
+        ('{"probability": [0.5], "area": [0], "total": [1, 2]}', "2 totals"),
         ('{"probability": ["high"], "area": [0]}', "high"),
     ],
 )
@@ -210,9 +230,10 @@ def test_damaged_files_are_named(tmp_path, content, said):
 
 
 def test_the_file_is_plain_json(tmp_path):
-    Thresholds((0.25,), (7,), (0.5,), "a coin").save(tmp_path)
+    Thresholds((0.25,), (7,), (0.5,), "a coin", (9,)).save(tmp_path)
     saved = json.loads((tmp_path / FILE).read_text())
-    assert saved == {"probability": [0.25], "peak": [0.5], "area": [7], "aim": "a coin"}
+    rules = {"probability": [0.25], "peak": [0.5], "area": [7], "total": [9]}
+    assert saved == {**rules, "aim": "a coin"}
 
 
 def test_thresholds_for_other_classes_are_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 The single best of a fine grid on few images is partly luck: val may show a class on nine strips. So
 each resample of val's groups names its own best, and the mean of these is taken. docs/log.md has
-what that gains on strips that had no say, and why only one of the aims uses peaks.
+what that gains on strips that had no say, and why peaks come last.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from common.comparison.outcomes import PLAINEST
 SELDOM = 3
 """Images. A class that fewer show is decided as all classes together would be."""
 RESAMPLES = 200
-# Which axes of the grid (probability, peak, area) are chosen together, in turn; others stay plain.
-_TURNS = {"kaggle": ((0, 1), (2,)), "balanced": ((0, 2),)}
+# Which axes of the grid (probability, peak, total) are chosen together, in turn.
+_TURNS = ((0, 2), (1,))
 
 
 def choose(
@@ -26,7 +26,7 @@ def choose(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The grid's indices of each class's decision, (K, 3) int64, and which are pooled, (K,) bool.
 
-    outcomes: (N, K, L, P, A) of images, as `outcomes.outcomes` gives them; shown: (N, K) bool,
+    outcomes: (N, K, L, P, T) of images, as `outcomes.outcomes` gives them; shown: (N, K) bool,
     which classes an image shows; groups: of the N images. PLAINEST where no image shows any class.
     """
     weights = np.concatenate(list(draw_weights(groups, RESAMPLES, seed)))
@@ -38,15 +38,13 @@ def choose(
     pooled = counts < SELDOM
     known = [one for one in worths if one is not None]
     together = np.mean(known, axis=0) if known else None
-    chosen = [
-        _steadiest(together if few else one, aim) for one, few in zip(worths, pooled, strict=True)
-    ]
+    chosen = [_steadiest(together if few else one) for one, few in zip(worths, pooled, strict=True)]
     return np.array(chosen), pooled
 
 
-def _steadiest(worths: np.ndarray | None, aim: str) -> np.ndarray:
+def _steadiest(worths: np.ndarray | None) -> np.ndarray:
     place = np.array(PLAINEST)
-    for free in _TURNS[aim] if worths is not None else ():
+    for free in _TURNS if worths is not None else ():
         start = np.where(np.isin(range(3), free), 0, place)
         stop = [None if axis in free else start[axis] + 1 for axis in range(3)]
         part = tuple(map(slice, start, stop))

@@ -17,7 +17,7 @@ import torch
 from common.comparison.tally import Sums, Truth, sums_of
 from common.inference import BAND, Segmenter, at_size, upsampled_bands
 from common.labels import Labels
-from common.thresholds import Thresholds, decide, drawn_probability, keep
+from common.thresholds import RULES, Thresholds, decide, drawn_probability, keep
 
 # Rows of an image, their probabilities (C, rows, W), their label maps without and with thresholds.
 Decided = tuple[slice, np.ndarray, np.ndarray, np.ndarray]
@@ -66,7 +66,7 @@ class Network(Contestant):
     def identity(self) -> list[Any]:
         run, thresholds = self.segmenter.run, self.thresholds
         weights = hashlib.blake2b((run.path / "best.pt").read_bytes(), digest_size=16).hexdigest()
-        decision = [thresholds.probability, thresholds.peak, thresholds.area]
+        decision = [getattr(thresholds, name) for name in RULES]
         device = self.segmenter.device.type
         return [weights, run.variant, run.size, run.normalisation, decision, device]
 

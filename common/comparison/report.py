@@ -12,6 +12,7 @@ from common.comparison.glossary import HEADLINES, said_once, widened
 from common.comparison.page import table as page_table
 from common.comparison.page.text import size_range, trainings, versions
 from common.comparison.tally import FOUND
+from common.thresholds import RULES
 
 Json = dict[str, Any]
 ELSEWHERE = (
@@ -130,8 +131,8 @@ def markdown(results: Json) -> str:
         "## By class",
         _by_class(results, "scores"),
         "## With thresholds",
-        "Probability, peak and least area (pixels) of each class are each training's own; those of "
-        "the first are shown.",
+        "Probability, peak, least area and least total (pixels) of each class are each training's "
+        "own; those of the first are shown.",
         _thresholded(results),
         _differences(results, "differences_thresholded"),
         _by_class(results, "thresholded"),
@@ -210,7 +211,7 @@ def _classes(results: Json) -> Iterable[tuple[int, str]]:
 
 
 def _thresholded(results: Json) -> str:
-    head = ["", "aim", "probability", "peak", "least area", *_titles(results, SHOWN)]
+    head = ["", "aim", *RULES, *_titles(results, SHOWN)]
     rows = [
         [v["name"], *_decision(v["thresholds"]), *_figures(v["thresholded"], SHOWN)]
         for v in results["variants"]
@@ -219,10 +220,10 @@ def _thresholded(results: Json) -> str:
 
 
 def _decision(thresholds: Json | None) -> list[str]:
-    """Aim, probabilities, peaks and least areas; dashes where the decision is unknown."""
+    """Aim and rules of each class; dashes where the decision is unknown."""
     if thresholds is None:
-        return ["–"] * 4
-    lists = (thresholds[key] for key in ("probability", "peak", "area"))
+        return ["–"] * (1 + len(RULES))
+    lists = (thresholds[key] for key in RULES)
     return [thresholds["aim"], *(", ".join(f"{value:g}" for value in values) for values in lists)]
 
 

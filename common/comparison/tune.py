@@ -13,7 +13,7 @@ from common import thresholds as thresholds_module
 from common.comparison import false_alarms
 from common.comparison.choose import SELDOM, choose, means
 from common.comparison.evaluate import decoded_batches
-from common.comparison.outcomes import AREAS, PEAKS, PROBABILITIES, outcomes
+from common.comparison.outcomes import PEAKS, PROBABILITIES, TOTALS, outcomes
 from common.dataset import splits
 from common.dataset.images import LARGE
 from common.files import publish, refusals_said
@@ -69,11 +69,11 @@ def tune(
     is said, and decided as all classes together would be.
 
     The curve has a row a class and probability: dice_positive and empty_accuracy as they are with
-    that probability and the peak and area that were chosen; and whether it was taken.
+    that probability and the peak and total that were chosen; and whether it was taken.
     """
     names = images["image"].tolist()
-    areas = scaled_areas(labels, names)
-    scores = outcomes_of(segmenter, labels, names, areas, batch_size)
+    totals = scaled_totals(labels, names)
+    scores = outcomes_of(segmenter, labels, names, totals, batch_size)
     classes = range(1, labels.num_classes + 1)
     shown = np.array([[k in labels.classes(name) for k in classes] for name in names])
     chosen, pooled = choose(scores, shown, images["group"].tolist(), aim)
@@ -86,22 +86,23 @@ def tune(
     thresholds = Thresholds(
         probability=tuple(PROBABILITIES[i] for i, _, _ in chosen),
         peak=tuple(max(PEAKS[j], PROBABILITIES[i]) for i, j, _ in chosen),
-        area=tuple(int(areas[j]) for _, _, j in chosen),
+        area=(0,) * labels.num_classes,
+        total=tuple(int(totals[j]) for _, _, j in chosen),
         aim=aim,
     )
     return thresholds, _curve(scores, shown, chosen)
 
 
-def scaled_areas(labels: Labels, names: Sequence[str]) -> np.ndarray:
-    """AREAS, (A,) int64, for images whose median size is not that of a strip."""
+def scaled_totals(labels: Labels, names: Sequence[str]) -> np.ndarray:
+    """TOTALS, (T,) int64, for images whose median size is not that of a strip."""
     pixels = list(in_threads(lambda name: labels.read(name).size, names))
-    return np.round(np.array(AREAS) * np.median(pixels) / STRIP_PIXELS).astype(np.int64)
+    return np.round(np.array(TOTALS) * np.median(pixels) / STRIP_PIXELS).astype(np.int64)
 
 
 def outcomes_of(
-    segmenter: Segmenter, labels: Labels, names: Sequence[str], areas: np.ndarray, batch_size: int
+    segmenter: Segmenter, labels: Labels, names: Sequence[str], totals: np.ndarray, batch_size: int
 ) -> np.ndarray:
-    """`outcomes` of every image and class, (N, K, L, P, A) float32: some kilobytes an image."""
+    """`outcomes` of every image and class, (N, K, L, P, T) float32: some kilobytes an image."""
     classes = range(1, labels.num_classes + 1)
     scores = []
     with ThreadPoolExecutor(cores()) as pool, tqdm(total=len(names), unit="image") as bar:
@@ -112,7 +113,7 @@ def outcomes_of(
                 truth = labels.label_map(name, channels.shape[1:])
                 masks = (truth == k for k in classes)
                 each = map if truth.size >= LARGE else pool.map  # a large image class by class
-                scores.append(list(each(partial(outcomes, areas=areas), channels[1:], masks)))
+                scores.append(list(each(partial(outcomes, totals=totals), channels[1:], masks)))
             bar.update(len(images))
     return np.array(scores)
 
@@ -120,8 +121,8 @@ def outcomes_of(
 def _curve(scores: np.ndarray, shown: np.ndarray, chosen: np.ndarray) -> pd.DataFrame:
     everything = np.ones((1, len(shown)))
     rows = []
-    for k, (taken, peak, area) in enumerate(chosen):
-        sides = means(scores[:, k, :, peak, area], shown[:, k], everything)
+    for k, (taken, peak, total) in enumerate(chosen):
+        sides = means(scores[:, k, :, peak, total], shown[:, k], everything)
         for row, (positive, empty) in enumerate(zip(*(side[0] for side in sides), strict=True)):
             rows.append(
                 {

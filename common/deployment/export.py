@@ -137,6 +137,7 @@ def add_metadata(
         "thresholds": json.dumps(thresholds and thresholds.probability),
         "peaks": json.dumps(thresholds and thresholds.peak),
         "least_areas": json.dumps(thresholds and thresholds.area),
+        "least_totals": json.dumps(thresholds and thresholds.total),
         "bits": str(record.bits),  # of 16-bit strips, to be brought down to 8 before
         "strip_size": json.dumps(strip_size),
         "network_size": json.dumps(record.size),

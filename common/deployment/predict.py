@@ -32,7 +32,7 @@ from common.pixels import read_image
 from common.progress import tqdm
 from common.resize import resize_image
 from common.tables import can_stand
-from common.thresholds import Thresholds, keep
+from common.thresholds import RULES, Thresholds, keep
 
 if TYPE_CHECKING:
     from common.predict import Config
@@ -157,14 +157,14 @@ def _finish(
 
 def _rule(thresholds: Thresholds | None, config: Config, titles: Sequence[str]) -> str:
     if thresholds is not None:
-        chosen = zip(titles, thresholds.probability, thresholds.peak, thresholds.area, strict=True)
+        rules = (getattr(thresholds, name) for name in RULES)
         listed = ", ".join(
-            f"class {title}: {probability:g}, {max(peak, probability):g} and {area} px"
-            for title, probability, peak, area in chosen
+            f"class {title}: {probability:g}, {max(peak, probability):g}, {area} px and {total} px"
+            for title, probability, peak, area, total in zip(titles, *rules, strict=True)
         )
         return (
-            f"decided by its thresholds.json (aim: {thresholds.aim}), least probability, peak and "
-            f"area: {listed}"
+            f"decided by its thresholds.json (aim: {thresholds.aim}), least probability, peak, "
+            f"area and total: {listed}"
         )
     reason = "the run has no thresholds.json" if config.thresholds else "--no-thresholds"
     return f"decided by the most probable class of a pixel ({reason})"

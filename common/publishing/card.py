@@ -15,7 +15,7 @@ import jinja2
 from common.errors import UserError
 from common.runs import Run
 from common.tables import read_rows
-from common.thresholds import Thresholds
+from common.thresholds import RULES, Thresholds
 
 # What a card shows of a comparison, in this order; metrics that have no such value are left out.
 FIGURES = (
@@ -34,14 +34,15 @@ def card(run: Run, thresholds: Thresholds, known: dict[str, Any] | None, onnx: b
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    decision = zip(
-        run.class_titles, thresholds.probability, thresholds.peak, thresholds.area, strict=True
-    )
+    rules = (getattr(thresholds, name) for name in RULES)
     return environment.get_template("card.md").render(
         run=run,
         data=Path(run.data["root"]).name,
         images=Counter(part for _, (part,) in read_rows(run.path / "split.csv", ["split"])[0]),
-        decision=[(t, p, max(p, peak), area) for t, p, peak, area in decision],
+        decision=[
+            (title, probability, max(probability, peak), *pixels)
+            for title, probability, peak, *pixels in zip(run.class_titles, *rules, strict=True)
+        ],
         aim=thresholds.aim,
         figures=known,
         onnx=onnx,
@@ -68,7 +69,7 @@ def figures(report: Path, run: Run, thresholds: Thresholds) -> dict[str, Any]:
                 f"common.compare {run.path} --out {report}"
             )
         compared = entries[0]["thresholds"]
-        own = {name: list(getattr(thresholds, name)) for name in ("probability", "peak", "area")}
+        own = {name: list(getattr(thresholds, name)) for name in RULES}
         if len(entries[0]["runs"]) == 1 and any(compared[name] != own[name] for name in own):
             raise UserError(
                 f"{file} is of another decision than {run.path} has now. Compare it again."

@@ -9,7 +9,7 @@ from common.comparison.outcomes import PEAKS, PROBABILITIES, outcomes
 from common.metrics import confusion, scores
 from common.thresholds import Thresholds, decide, drawn_probability, keep
 
-AREAS = np.array([0, 2, 4])
+TOTALS = np.array([0, 2, 4])
 
 
 @settings(deadline=None, max_examples=25)
@@ -19,19 +19,19 @@ def test_they_are_the_dice_of_what_would_be_decided(data):
     levels = st.sampled_from([0.05, 0.25, 0.45, 0.55, 0.7, 0.85, 0.95, 0.99])
     probability = data.draw(hnp.arrays(np.float32, shape, elements=levels))
     truth = data.draw(hnp.arrays(bool, shape))
-    found = outcomes(probability, truth, AREAS)
-    assert found.shape == (len(PROBABILITIES), len(PEAKS), len(AREAS))
+    found = outcomes(probability, truth, TOTALS)
+    assert found.shape == (len(PROBABILITIES), len(PEAKS), len(TOTALS))
     both = np.stack([1 - probability, probability])
     for i, least in enumerate(PROBABILITIES):
         label_map = decide(torch.from_numpy(both)[None], Thresholds((least,), (0,)))[0].numpy()
         drawn = drawn_probability(label_map, both)
         for j, peak in enumerate(PEAKS):
-            for a, area in enumerate(AREAS):
-                rule = Thresholds((least,), (int(area),), (max(peak, least),))
+            for t, total in enumerate(TOTALS):
+                rule = Thresholds((least,), (0,), (max(peak, least),), total=(int(total),))
                 decided = keep(label_map, drawn, rule)
                 matrix = confusion(decided[None], truth.astype(np.uint8)[None], 2)
                 expected = scores(matrix)["kaggle_dice"]
-                assert found[i, j, a] == pytest.approx(expected), (least, peak, area)
+                assert found[i, j, t] == pytest.approx(expected), (least, peak, total)
 
 
 def test_worked_by_hand():
@@ -42,17 +42,18 @@ def test_worked_by_hand():
     probability[1, 6:] = 0.65
     truth = np.zeros((4, 8), bool)
     truth[1:3, 1:4] = True
-    found = outcomes(probability, truth, AREAS)
+    found = outcomes(probability, truth, TOTALS)
 
-    def at(least, peak, area):
-        index = PROBABILITIES.index(least), PEAKS.index(peak), AREAS.tolist().index(area)
+    def at(least, peak, total):
+        index = PROBABILITIES.index(least), PEAKS.index(peak), TOTALS.tolist().index(total)
         return pytest.approx(found[index])
 
     assert at(0.4, 0.0, 0) == 2 * 6 / (8 + 6)
-    assert at(0.4, 0.0, 4) == 1  # the speck is too small
-    assert at(0.4, 0.5, 4) == 1
+    assert at(0.4, 0.0, 4) == 2 * 6 / (8 + 6)  # the speck is small, all together is not
     assert at(0.4, 0.6, 0) == 0  # what is left is the speck
     assert at(0.5, 0.0, 0) == 2 * 1 / (3 + 6)
+    assert at(0.5, 0.0, 2) == 2 * 1 / (3 + 6)
+    assert at(0.5, 0.0, 4) == 0  # three pixels are too few
     assert at(0.7, 0.5, 0) == 2 * 1 / (1 + 6)  # a peak below the probability asks for nothing
     assert at(0.9, 0.0, 0) == 0
-    assert (outcomes(probability, np.zeros_like(truth), AREAS)[-1] == 1).all()
+    assert (outcomes(probability, np.zeros_like(truth), TOTALS)[-1] == 1).all()

@@ -8,7 +8,7 @@ from common import rle
 from common import thresholds as thresholds_module
 from common.comparison import tune as module
 from common.comparison.choose import SELDOM
-from common.comparison.tune import ensure_thresholds, scaled_areas, tune
+from common.comparison.tune import ensure_thresholds, scaled_totals, tune
 from common.labels import load
 from common.metrics import confusion, scores
 from common.thresholds import CURVE_FILE, Thresholds, decide, drawn_probability, keep
@@ -67,13 +67,14 @@ def painted(tmp_path):
 
 
 @pytest.mark.parametrize("aim", ["kaggle", "balanced"])
-def test_it_finds_the_thresholds_and_areas_that_tell_defects_from_dirt(painted, aim, capsys):
+def test_it_finds_the_thresholds_and_totals_that_tell_defects_from_dirt(painted, aim, capsys):
     segmenter, labels = painted
     chosen, curve = tune(segmenter, labels, table(labels.images), aim)
     assert chosen.aim == aim
     assert chosen.probability[0] == 0.3  # above the imagined 0.25, below the true 0.35
     assert chosen.probability[1] == 0.5  # any would do: the plainest
-    assert chosen.area == (0, 512)  # the specks have 300 pixels
+    assert chosen.total == (0, 512)  # the specks have 300 pixels
+    assert chosen.area == (0, 0)
     assert capsys.readouterr().out == ""  # no class is seldom
 
     images = [cv2.imread(str(labels.path(n)), cv2.IMREAD_GRAYSCALE) for n in labels.images]
@@ -86,7 +87,9 @@ def test_it_finds_the_thresholds_and_areas_that_tell_defects_from_dirt(painted, 
         )
     ]
     plain = decide(probabilities, None).numpy()
-    assert scores(confusion(np.stack(tuned), truth, 3))["kaggle_dice"] == 1.0
+    # All is right but for the specks beside true patches, 300 pixels to 10,000.
+    expected = np.mean([1] * 17 + [2 * 10000 / 20300] * 7)
+    assert scores(confusion(np.stack(tuned), truth, 3))["kaggle_dice"] == pytest.approx(expected)
     assert scores(confusion(plain, truth, 3))["kaggle_dice"] < 0.8
 
     first = curve[curve["class"] == 1].set_index("probability")
@@ -100,9 +103,10 @@ def test_a_class_on_few_images_is_pooled_and_said(painted, capsys):
     rows = table(labels.images[4:])  # two of them show class 1, seven class 2
     chosen, _ = tune(segmenter, labels, rows, "balanced")
     assert f"painted: 2 val images show class 1, fewer than {SELDOM}" in capsys.readouterr().out
-    # What suits both: class 2 loses by an area below 512, class 1 by a probability above 0.3.
+    # What suits both: class 1 loses by a probability above 0.3, class 2 by a total below 512, but
+    # only where the one image that shows none of it takes part; the mean over resamples is less.
     assert chosen.probability == (0.3, 0.5)
-    assert chosen.area == (512, 512)
+    assert chosen.total == (256, 256)
 
 
 def test_where_no_image_shows_a_defect_the_plainest_decision_stands(painted):
@@ -115,16 +119,16 @@ def test_where_no_image_shows_a_defect_the_plainest_decision_stands(painted):
     chosen, curve = tune(segmenter, load(labels.root), table(labels.images[:5]), "kaggle")
     assert chosen.probability == (0.5, 0.5)
     assert chosen.peak == chosen.probability
-    assert chosen.area == (0, 0)
+    assert chosen.total == (0, 0)
     assert curve["dice_positive"].isna().all()
 
 
-def test_areas_scale_with_the_median_image(painted):
+def test_totals_scale_with_the_median_image(painted):
     _, labels = painted
     for i, name in enumerate(labels.images):
         width = 400 if i < 2 else 1200
         cv2.imwrite(str(labels.path(name)), np.zeros((256, width), np.uint8))
-    assert scaled_areas(labels, labels.images).tolist() == [
+    assert scaled_totals(labels, labels.images).tolist() == [
         0, 48, 96, 192, 384, 768, 1536, 3072,
     ]  # fmt: skip
 

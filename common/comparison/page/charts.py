@@ -158,7 +158,7 @@ def thresholds(results: dict) -> Figure:
             panels.append((str(k), title, svg.chart(parts, f"Decision on val, {name}")))
     note = (
         "On the validation images: what each probability would have left clean and found, with the "
-        "peak and area that were chosen; a variant's first training. The large mark is what was "
+        "peak and total that were chosen; a variant's first training. The large mark is what was "
         "taken: the steadiest, not always the best. No line: chosen otherwise, or no image has it."
     )
     header = ["Variant", "Class", "Probability", "Left clean", "Positive Dice", "Taken"]
