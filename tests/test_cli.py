@@ -161,8 +161,8 @@ def test_a_reader_that_leaves_ends_the_command_quietly() -> None:
     "module",
     [
         "unet_64x400.train", "unet_128x800.train", "modified_unet.train",
-        "common.alarms", "common.compare", "common.export", "common.predict", "common.publish",
-        "common.reference", "common.study", "common.summary",
+        "common.alarms", "common.average", "common.compare", "common.export", "common.predict",
+        "common.publish", "common.reference", "common.study", "common.summary",
     ],
 )  # fmt: skip
 def test_help_and_refusals_do_not_wait_for_pytorch(module):

@@ -199,6 +199,9 @@ def test_thresholds_are_kept_in_the_run_and_are_those_of_the_report(three_runs, 
         (["--aim", "alarms"], "go together"),
         (["--aim", "kaggle", "--alarms-per-100", "3"], "go together"),
         (["--aim", "alarms", "--alarms-per-100", "100"], "between 0 and 100"),
+        (["--aim", "positive"], "--aim positive and --empty-accuracy E go together"),
+        (["--aim", "kaggle", "--empty-accuracy", "0.9"], "go together"),
+        (["--aim", "positive", "--empty-accuracy", "1"], "between 0 and 1"),
     ],
 )
 def test_aims_that_cannot_be_are_refused_at_once(options, said, tmp_path, capsys):

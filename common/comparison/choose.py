@@ -17,12 +17,14 @@ from common.comparison.outcomes import PLAINEST
 SELDOM = 3
 """Images. A class that fewer show is decided as all classes together would be."""
 RESAMPLES = 200
+SHARES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)
+"""Of positive Dice in what a decision is worth: what `most_positive` tries, in turn."""
 # Which axes of the grid (probability, peak, total) are chosen together, in turn.
 _TURNS = ((0, 2), (1,))
 
 
 def choose(
-    outcomes: np.ndarray, shown: np.ndarray, groups: Sequence[str], aim: str, seed: int = 0
+    outcomes: np.ndarray, shown: np.ndarray, groups: Sequence[str], aim: str | float, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """The grid's indices of each class's decision, (K, 3) int64, and which are pooled, (K,) bool.
 
@@ -40,6 +42,20 @@ def choose(
     together = np.mean(known, axis=0) if known else None
     chosen = [_steadiest(together if few else one) for one, few in zip(worths, pooled, strict=True)]
     return np.array(chosen), pooled
+
+
+def most_positive(
+    outcomes: np.ndarray, shown: np.ndarray, groups: Sequence[str], least_empty: float
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """As `choose`, with the largest of SHARES that leaves enough pairs of image and absent class
+    empty, by these outcomes: `least_empty` of them. None where none does.
+    """
+    for share in SHARES:
+        chosen, pooled = choose(outcomes, shown, groups, share)
+        taken = outcomes[:, np.arange(len(chosen)), chosen[:, 0], chosen[:, 1], chosen[:, 2]]
+        if shown.all() or taken[~shown].mean() >= least_empty:
+            return chosen, pooled
+    return None
 
 
 def _steadiest(worths: np.ndarray | None) -> np.ndarray:
@@ -65,19 +81,23 @@ def _middle(worths: np.ndarray, plainest: np.ndarray) -> np.ndarray:
     return np.rint(places[plain_first][best].mean(axis=0)).astype(np.int64)
 
 
-def worth(outcomes: np.ndarray, shown: np.ndarray, weights: np.ndarray, aim: str) -> np.ndarray:
+def worth(
+    outcomes: np.ndarray, shown: np.ndarray, weights: np.ndarray, aim: str | float
+) -> np.ndarray:
     """What each decision on a class is worth by the aim, (B, ...); NaN where no image shows it.
 
     outcomes: (N, ...) of the class; shown, weights: as of `means`.
 
     kaggle: the mean outcome of all images. balanced: the mean of positive Dice and empty accuracy,
-    so that a class on few images is not silenced by the many that are without it.
+    so that a class on few images is not silenced by the many that are without it. A number is the
+    share of positive Dice in such a mean.
     """
     positive, empty = means(outcomes, shown, weights)
-    if aim == "balanced":
-        return np.where(np.isnan(empty), positive, (positive + empty) / 2)
-    share = _column((weights @ shown) / weights.sum(axis=1), outcomes.ndim)
-    return positive * share + np.where(share < 1, empty, 0) * (1 - share)
+    if aim == "kaggle":
+        share = _column((weights @ shown) / weights.sum(axis=1), outcomes.ndim)
+        return positive * share + np.where(share < 1, empty, 0) * (1 - share)
+    share = 0.5 if aim == "balanced" else aim
+    return np.where(np.isnan(empty), positive, share * positive + (1 - share) * empty)
 
 
 def means(

@@ -143,7 +143,7 @@ def _networks(
     for run_record, images in asked:
         segmenter = Segmenter(run_record, device, precision)
         thresholds = ensure_thresholds(
-            segmenter, labels, config.aim, config.alarms_per_100, config.batch_size
+            segmenter, labels, config.aim, config.number, config.batch_size
         )
         folder = _folder(config, run_record.name, result)
         result.append(

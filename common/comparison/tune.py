@@ -11,11 +11,12 @@ import pandas as pd
 
 from common import thresholds as thresholds_module
 from common.comparison import false_alarms
-from common.comparison.choose import SELDOM, choose, means
+from common.comparison.choose import SELDOM, choose, means, most_positive
 from common.comparison.evaluate import decoded_batches
 from common.comparison.outcomes import PEAKS, PROBABILITIES, TOTALS, outcomes
 from common.dataset import splits
 from common.dataset.images import LARGE
+from common.errors import UserError
 from common.files import publish, refusals_said
 from common.inference import Segmenter
 from common.labels import Labels
@@ -31,26 +32,27 @@ def ensure_thresholds(
     segmenter: Segmenter,
     labels: Labels,
     aim: str | None = None,
-    alarms_per_100: float | None = None,
+    number: float | None = None,
     batch_size: int = 8,
 ) -> Thresholds:
     """The thresholds in the run's directory; chosen now and saved there for an aim, or if missing.
 
-    aim: kaggle, balanced, or alarms, which takes the number `alarms_per_100`; None takes those in
-    the directory whatever they were chosen for, DEFAULT_AIM where there are none.
+    aim: kaggle, balanced, positive, which takes the least empty accuracy as its `number`, or
+    alarms, which takes the clean strips of a hundred that may have one; None takes those in the
+    directory whatever they were chosen for, DEFAULT_AIM where there are none.
     """
     run = segmenter.run
     found = thresholds_module.load(run.path, labels.num_classes)
     if aim is None and found is not None:
         return found
     if aim == "alarms":
-        rate = alarms_per_100 / 100
+        rate = number / 100
         best = false_alarms.best(false_alarms.choices(segmenter, labels, rate))
         chosen, curve = best.thresholds(labels.num_classes, rate), None
     else:
         split = splits.read(run.path / "split.csv", labels)
         val = split[split["split"] == "val"]
-        chosen, curve = tune(segmenter, labels, val, aim or DEFAULT_AIM, batch_size)
+        chosen, curve = tune(segmenter, labels, val, aim or DEFAULT_AIM, number, batch_size)
     way_out = "A run directory must be writable where its thresholds are chosen."
     with refusals_said(f"the thresholds to {run.path}", way_out):
         chosen.save(run.path)
@@ -61,9 +63,17 @@ def ensure_thresholds(
 
 
 def tune(
-    segmenter: Segmenter, labels: Labels, images: pd.DataFrame, aim: str, batch_size: int = 8
+    segmenter: Segmenter,
+    labels: Labels,
+    images: pd.DataFrame,
+    aim: str,
+    least_empty: float | None = None,
+    batch_size: int = 8,
 ) -> tuple[Thresholds, pd.DataFrame]:
     """The decision that suits the aim on `images` (columns image and group), and its curve.
+
+    least_empty: the empty accuracy that the aim `positive` must leave. Raises UserError where no
+    decision does.
 
     Classes are tried one by one, as if the others were not there. A class that too few images show
     is said, and decided as all classes together would be.
@@ -76,7 +86,17 @@ def tune(
     scores = outcomes_of(segmenter, labels, names, totals, batch_size)
     classes = range(1, labels.num_classes + 1)
     shown = np.array([[k in labels.classes(name) for k in classes] for name in names])
-    chosen, pooled = choose(scores, shown, images["group"].tolist(), aim)
+    groups = images["group"].tolist()
+    if aim == "positive":
+        found = most_positive(scores, shown, groups, least_empty)
+        if found is None:
+            raise UserError(
+                f"no decision of {segmenter.run.name} leaves {least_empty:g} of the absent classes "
+                "empty on val. Ask for less: --empty-accuracy"
+            )
+        chosen, pooled = found
+    else:
+        chosen, pooled = choose(scores, shown, groups, aim)
     for k in np.flatnonzero(pooled):
         print(
             f"{segmenter.run.name}: {shown[:, k].sum()} val images show class "
@@ -88,7 +108,7 @@ def tune(
         peak=tuple(max(PEAKS[j], PROBABILITIES[i]) for i, j, _ in chosen),
         area=(0,) * labels.num_classes,
         total=tuple(int(totals[j]) for _, _, j in chosen),
-        aim=aim,
+        aim=aim if least_empty is None else f"{aim}, empty accuracy {least_empty:g}",
     )
     return thresholds, _curve(scores, shown, chosen)
 

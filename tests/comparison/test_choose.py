@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from common.comparison.choose import SELDOM, choose, means, worth
+from common.comparison.choose import SELDOM, choose, means, most_positive, worth
 from common.comparison.outcomes import PEAKS, PLAINEST, PROBABILITIES, TOTALS
 
 GRID = (len(PROBABILITIES), len(PEAKS), len(TOTALS))
@@ -113,3 +113,24 @@ def test_a_choice_is_the_same_every_time():
     given = images([(i, 0, j) for i in range(3, 8) for j in range(4)])
     first, _ = choose(*given, "balanced")
     assert (choose(*given, "balanced")[0] == first).all()
+
+
+def test_the_most_positive_leaves_as_much_empty_as_asked_for():
+    """Each step down in probability finds .1 more of a defect, and invents on one image in ten."""
+    steps = np.arange(GRID[0])[:, None, None]
+    found = np.broadcast_to(0.95 - 0.1 * steps, GRID)
+    clean = [np.broadcast_to((steps > i).astype(float), GRID) for i in range(len(PROBABILITIES))]
+    outcomes = np.array([found] * 9 + clean, np.float32)[:, None]
+    shown = np.array([[True]] * 9 + [[False]] * 9)
+    groups = [str(i) for i in range(18)]
+    left = []
+    for least in (0.1, 0.5, 0.8):
+        chosen, pooled = most_positive(outcomes, shown, groups, least)
+        assert not pooled.any()
+        left.append(outcomes[9:, 0][(slice(None), *chosen[0])].mean())
+        assert left[-1] >= least
+    assert left == sorted(left)
+    assert most_positive(outcomes, shown, groups, 0.99) is None
+    assert choose(outcomes, shown, groups, 0.5)[0].tolist() == (
+        choose(outcomes, shown, groups, "balanced")[0].tolist()
+    )
