@@ -69,7 +69,9 @@ def test_what_comes_out_is_a_run(two, root, tmp_path, capsys):
 def test_runs_that_are_not_alike_are_refused(two, root, tmp_path, capsys, what):
     other = shutil.copytree(two[1], tmp_path / "other")
     if what == "split":
-        lines = (other / "split.csv").read_text().replace("train", "x", 1).replace("val", "train", 1)
+        lines = (
+            (other / "split.csv").read_text().replace("train", "x", 1).replace("val", "train", 1)
+        )
         (other / "split.csv").write_text(lines.replace("x", "val", 1))
     elif what == "normalisation":
         config = json.loads((other / "config.json").read_text())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from itertools import chain, count
@@ -52,8 +53,8 @@ def compare(config: Config, command: str) -> Json:
     try:
         return _compare(config, command)
     except OSError as error:
-        place = Path(error.filename or config.out)
-        if config.out not in (place, *place.parents):
+        out, place = map(os.path.realpath, (config.out, error.filename or config.out))
+        if not Path(place).is_relative_to(out):
             raise  # of a file that is read: the system's words say enough
         raise UserError(
             f"cannot write {error.filename or config.out}: {error.strerror or error}\n"
