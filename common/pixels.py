@@ -106,13 +106,18 @@ def _is_truncated(data: bytes) -> bool:
 
 
 def _is_whole_png(data: bytes) -> bool:
-    """Whether its chunks lead to the last. OpenCV makes room for whatever length a chunk says."""
-    position = 8
+    """Whether its chunks lead past pixels to the last, which is empty.
+
+    OpenCV makes room for whatever length a chunk says, and reads on behind a last one that is not
+    as it must be.
+    """
+    position, has_pixels = 8, False
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         position += 12 + length
+        has_pixels |= kind == b"IDAT"
         if kind == b"IEND":
-            return position <= len(data)
+            return has_pixels and length == 0
     return False
 
 

@@ -104,6 +104,12 @@ def test_a_png_whose_chunk_promises_gigabytes_is_refused_at_once(tmp_path: Path)
     (tmp_path / "x.png").write_bytes(whole[:start] + b"\x7f" + whole[start + 1 :])
     with pytest.raises(LabelError, match=r"x\.png is truncated"):  # not what OpenCV says of it
         read_image(tmp_path / "x.png")
+    end = whole.index(b"IEND") - 4
+    last_of_57 = whole[:start] + b"\0\0\0\x39IEND" + b"\x0c" * 69  # no pixels, and no end
+    for spoilt in (last_of_57, whole[:end] + b"\0\0\0\x39" + whole[end + 4 :] + bytes(57)):
+        (tmp_path / "x.png").write_bytes(spoilt)
+        with pytest.raises(LabelError, match=r"x\.png is truncated"):
+            read_image(tmp_path / "x.png")
     (tmp_path / "y.png").write_bytes(whole + b"further bytes")
     assert read_image(tmp_path / "y.png").shape == (32, 40)
 
