@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from common import average, checkpoint, compare, predict, runs
+from common import average, checkpoint, compare, predict, publish, runs
 from common.dataset import ancestry
 from common.training.averaging import mean
 from tests import tiny
@@ -54,6 +54,10 @@ def test_what_comes_out_is_a_run(two, root, tmp_path, capsys):
     epochs = [len(pd.read_csv(path / "metrics.csv")) for path in two]
     assert run.metrics()["epoch"].tolist() == list(range(sum(epochs)))
     assert set(ancestry.read(out).values()) == set(ancestry.seen_by(one).values())
+
+    assert publish.main([str(out), "--out", str(tmp_path / "folder"), "--no-onnx"]) == 0
+    card = (tmp_path / "folder" / "README.md").read_text()
+    assert "The weights are the mean of those of one and other" in card
 
     strips = sorted((root / "train_images").iterdir())[:2]
     argv = [str(out), *map(str, strips), "--out", str(tmp_path / "masks.csv"), "--device", "cpu"]
