@@ -65,10 +65,6 @@ def _is_text(value: Any) -> bool:
     return isinstance(value, str)
 
 
-def _is_list_of_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
 def _are_all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, dict) and all(map(fits, value.values()))
 
@@ -102,7 +98,6 @@ PARTS = {
     "git_commit": Part("a commit or null", lambda value: value is None or _is_text(value)),
     "wandb_id": Part("an id", _is_text),
     "versions": Part("versions by name", lambda value: isinstance(value, dict), needed=False),
-    "averaged": Part("a list of names", _is_list_of_texts, needed=False),
 }
 
 
@@ -114,7 +109,6 @@ class Run:
     data holds root, fingerprint, class names, the bits in use of 16-bit images, and the drift
     reference of the training images.
     versions: of Python and the libraries that trained it; empty in a run of before they were kept.
-    averaged: the runs whose mean its weights are; empty where they are its own.
     """
 
     path: Path
@@ -127,7 +121,6 @@ class Run:
     git_commit: str | None
     wandb_id: str
     versions: dict[str, str | None] = field(default_factory=dict)
-    averaged: list[str] = field(default_factory=list)
 
     @property
     def name(self) -> str:
