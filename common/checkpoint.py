@@ -66,15 +66,20 @@ def load(
     return state
 
 
+def best_file(folder: Path) -> Path:
+    """Where the weights to use lie of a run directory or a published folder."""
+    best, published = folder / BEST, folder / PUBLISHED
+    return published if published.exists() and not best.exists() else best
+
+
 def best_weights(folder: Path) -> tuple[dict[str, torch.Tensor], Path]:
     """The weights to use of a run directory or a published folder, and the file they came from.
 
     Raises UserError as `load`.
     """
-    path = folder / BEST
-    if path.exists() or not (folder / PUBLISHED).exists():
+    path = best_file(folder)
+    if path.name == BEST:
         return load(path, keys=("model",))["model"], path
-    path = folder / PUBLISHED
     try:
         return safetensors.torch.load_file(path), path
     except (OSError, safetensors.SafetensorError) as error:

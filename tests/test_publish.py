@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from common import checkpoint, export, labels, load_run, predict, publish, runs
+from common import checkpoint, compare, export, labels, load_run, predict, publish, runs
 from common.pixels import read_image
 from common.thresholds import Thresholds
 from tests import tiny
@@ -92,6 +92,12 @@ def test_every_command_reads_it_like_the_run(published, bare_run, root, tmp_path
     capsys.readouterr()
     assert export.main(argv) == 2  # where the data lay is nobody's business
     assert "strips" in capsys.readouterr().err
+    argv = [str(published), str(bare_run), "--data", str(root), "--out", str(tmp_path / "report")]
+    few = ["--resamples", "100", "--repeats", "1", "--device", "cpu", "--wandb", "disabled"]
+    assert compare.main([*argv, *few]) == 0
+    ours, theirs = json.loads((tmp_path / "report" / "results.json").read_text())["variants"]
+    assert ours["scores"] == theirs["scores"]
+    assert ours["thresholded"] == theirs["thresholded"]
     again = tmp_path / "again"
     assert publish.main([str(published), "--out", str(again), "--no-onnx"]) == 0
     for name in FILES - {"model.onnx", "README.md"}:

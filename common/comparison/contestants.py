@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from common.checkpoint import best_file
 from common.comparison.tally import Sums, Truth, sums_of
 from common.inference import BAND, Segmenter, at_size, upsampled_bands
 from common.labels import Labels
@@ -65,7 +66,7 @@ class Network(Contestant):
 
     def identity(self) -> list[Any]:
         run, thresholds = self.segmenter.run, self.thresholds
-        weights = hashlib.blake2b((run.path / "best.pt").read_bytes(), digest_size=16).hexdigest()
+        weights = hashlib.blake2b(best_file(run.path).read_bytes(), digest_size=16).hexdigest()
         decision = [getattr(thresholds, name) for name in RULES]
         device = self.segmenter.device.type
         return [weights, run.variant, run.size, run.normalisation, decision, device]
