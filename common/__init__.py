@@ -1,6 +1,6 @@
 """The commands, and the ground that every room stands on.
 
-Commands: study, compare, reference, summary; predict, alarms, export, publish.
+Commands: study, average, compare, reference, summary; predict, alarms, export, publish.
 
 The ground, in reading order:
 

@@ -146,6 +146,10 @@ class Run:
         """Height and width of the network's input."""
         return self.options["height"], self.options["width"]
 
+    def saved(self) -> dict[str, Any]:
+        """All that config.json holds."""
+        return json.loads((self.path / "config.json").read_text(encoding="utf-8"))
+
     def labels(self, root: Path | None = None) -> Labels:
         """The data set that it was trained on, or the one in `root`, its images read alike."""
         found = labels_module.load(root or self.data["root"])

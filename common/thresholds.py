@@ -71,9 +71,9 @@ class Thresholds:
 def load(folder: Path, classes: int | None = None) -> Thresholds | None:
     """The thresholds of a run directory; None where none were chosen yet.
 
-    A file of before has no `total`, or neither `peak`; it says in `chosen_by`, or not at all, what
-    they were chosen for. Raises UserError where the file is damaged or cannot be read, or for other
-    than `classes` defect classes.
+    Files of before have no `total`, older ones no `peak`; they say in `chosen_by`, or not at all,
+    what they were chosen for. Raises UserError where the file is damaged or cannot be read, or for
+    other than `classes` defect classes.
     """
     path = folder / FILE
     if not path.exists():
@@ -147,9 +147,8 @@ def drawn_probability(label_map: np.ndarray, probabilities: np.ndarray) -> np.nd
 def keep(
     label_map: np.ndarray, drawn: np.ndarray | None, thresholds: Thresholds | None
 ) -> np.ndarray:
-    """The label map (H, W) uint8 without the components whose peak or area falls short.
-
-    Nor with a class of which too few pixels are left in all.
+    """The label map (H, W) uint8 without the components whose peak or area falls short, and without
+    the classes of which then too few pixels are left.
 
     drawn: (H, W) float32, the probability of the class drawn at each pixel; it may be None where
     the thresholds ask for no peaks.

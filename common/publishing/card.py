@@ -37,7 +37,7 @@ def card(run: Run, thresholds: Thresholds, known: dict[str, Any] | None, onnx: b
     rules = (getattr(thresholds, name) for name in RULES)
     return environment.get_template("card.md").render(
         run=run,
-        averaged=json.loads((run.path / "config.json").read_text(encoding="utf-8")).get("averaged"),
+        averaged=run.saved().get("averaged"),
         data=Path(run.data["root"]).name,
         images=Counter(part for _, (part,) in read_rows(run.path / "split.csv", ["split"])[0]),
         decision=[

@@ -67,7 +67,7 @@ def weights(run: Run) -> bytes:
 
 def public(run: Run) -> dict[str, Any]:
     """The run's config.json, with the last part alone of every path: they are this machine's."""
-    saved = json.loads((run.path / "config.json").read_text(encoding="utf-8"))
+    saved = run.saved()
     for part, names in ((saved["options"], PATHS), (saved["data"], ("root",))):
         part |= {name: Path(part[name]).name for name in names if part.get(name)}
     return saved

@@ -13,5 +13,6 @@ console    what a training says
 signals    SIGINT and SIGTERM stop a training between two steps
 sync_bn    batch statistics over several devices
 jobs       several trainings, each a process of its own
+averaging  one run of the mean of several runs' weights
 memory     kept where it is freed, said in words where there is none left
 """

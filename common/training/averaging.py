@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -12,7 +11,7 @@ import torch
 from common import checkpoint, runs
 from common.dataset import ancestry
 from common.errors import UserError
-from common.files import publish, publish_json, refusals_said
+from common.files import publish, publish_json, refusals_said, try_folder
 from common.runs import Run
 from common.tables import read_rows
 
@@ -25,16 +24,16 @@ def average(config: Config) -> None:
     several = [runs.load(path) for path in config.runs]
     check_alike(several)
     first, out = several[0], config.out
+    with refusals_said(f"to {out}"):
+        try_folder(out)
+    if any(out.iterdir()):
+        raise UserError(f"--out {out} is not empty. Name another folder.")
     weights = mean([run.build_model().state_dict() for run in several])
     metrics = pd.concat([run.metrics() for run in several], ignore_index=True)
     metrics["epoch"] = range(len(metrics))
     seen = {known_by: name for run in several for known_by, name in ancestry.seen_by(run).items()}
-    saved = json.loads((first.path / "config.json").read_text(encoding="utf-8"))
-    saved["averaged"] = [run.name for run in several]
+    saved = first.saved() | {"averaged": [run.name for run in several]}
     with refusals_said(f"to {out}"):
-        out.mkdir(parents=True, exist_ok=True)
-        if any(out.iterdir()):
-            raise UserError(f"--out {out} is not empty. Name another folder.")
         publish(out / "split.csv", (first.path / "split.csv").read_bytes())
         publish(out / "metrics.csv", metrics.to_csv(index=False))
         publish(out / ancestry.FILE, ancestry.written(seen))
