@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO := runs/demo/unet_64x400 runs/demo/unet_128x800 runs/demo/modified_unet
 DEMO_OPTIONS := --data data/demo --resume auto --wandb offline --wandb-group demo \
-	--batch-size 8 --sampling balanced --crop 100%x32%
+	--batch-size 8
 
 .PHONY: demo test lint clean
 

@@ -36,6 +36,8 @@ CHANGES = {  # name: options of the training
     "loss ce+dice": ["--loss", "ce+dice"],
     "loss bce+dice": ["--loss", "bce+dice"],
     "loss ce+lovasz": ["--loss", "ce+lovasz"],
+    "uniform sampling": ["--sampling", "uniform"],
+    "whole strips": ["--crop", "none"],
     "no class balance": ["--class-balance", "none"],
     "no averaged weights": ["--ema", "0"],
     "no warm-up": ["--warmup", "0"],

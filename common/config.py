@@ -18,6 +18,10 @@ PROJECT = CHECKOUT or Path.cwd()
 
 # Options that no longer exist, with the value at which they did nothing: old runs may have them.
 REMOVED = {"on_nonfinite": "stop"}
+# Options whose absence from an old run means something else than their default.
+BEFORE = {"crop": "none", "sampling": "uniform"}
+STRIP = 4  # an input so many times as wide as high is trained on as crops, by default
+STRIP_CROP = "100%x32%"
 
 LOSSES = ("ce", "bce", "dice", "focal_tversky", "lovasz")  # what common.losses can sum
 
@@ -79,9 +83,9 @@ class TrainConfig:
     size: InitVar[str | None] = None
     """HxW, such as 128x800: --height and --width in one."""
     crop: str | None = None
-    """HxW, each in pixels or a share of the input's as 100%x32%: train on crops of the strips, as
-    many as make up a strip's area for each of a batch."""
-    sampling: Literal["uniform", "balanced"] = "uniform"
+    """HxW, each in pixels or a share of the input's: train on crops of the strips, as many as make
+    up a strip's area for each of a batch; or none. Default: 100%x32% of strips, none of squares."""
+    sampling: Literal["uniform", "balanced"] = "balanced"
     """Draw all strips alike, or those with rare classes more often (repeat factors)."""
     base_channels: int = 64
     """Channels of the first stage; the others scale with it."""
@@ -136,8 +140,8 @@ class TrainConfig:
             loss_names(self.loss)
         except ValueError as error:
             raise ValueError(f"--loss: {error}") from error
-        if self.crop is not None:
-            crop, size = self.crop_size, (self.height, self.width)
+        if crop := self.crop_size:
+            size = (self.height, self.width)
             if any(part > whole for part, whole in zip(crop, size, strict=True)):
                 raise ValueError(
                     f"--crop {self.crop} is larger than the input, {self.height}x{self.width}"
@@ -148,11 +152,16 @@ class TrainConfig:
             raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {self.device!r}")
 
     @property
+    def crops(self) -> str:
+        """What is trained on: --crop, else its default."""
+        return self.crop or (STRIP_CROP if self.width >= STRIP * self.height else "none")
+
+    @property
     def crop_size(self) -> tuple[int, int] | None:
         """Height and width of the crops; None where whole strips are trained on."""
-        if self.crop is None:
+        if self.crops == "none":
             return None
-        return parse_size("--crop", self.crop, whole=(self.height, self.width))
+        return parse_size("--crop", self.crops, whole=(self.height, self.width))
 
     def given_options(self) -> set[str]:
         """Options that were asked for; without a command line, those that are not the default."""
@@ -163,7 +172,7 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """The options as plain JSON values, paths as strings; to data and store from the root."""
-        values = dataclasses.asdict(self)
+        values = dataclasses.asdict(self) | {"crop": self.crops}
         found = {key: values[key].absolute() for key in ("data", "store") if values[key]}
         return {
             key: str(value) if isinstance(value, Path) else value
@@ -174,7 +183,7 @@ class TrainConfig:
     def from_json(cls, options: dict[str, Any]) -> TrainConfig:
         """The inverse of `to_json`; ValueError names options that this version does not know."""
         known = {field.name for field in dataclasses.fields(cls)}
-        options = {k: v for k, v in options.items() if (k, v) not in REMOVED.items()}
+        options = _as_now(options)
         if unknown := sorted(set(options) - known):
             raise ValueError(f"unknown options in the run's config.json: {', '.join(unknown)}")
         paths = {"data", "out", "init", "split", "store"}
@@ -184,13 +193,18 @@ class TrainConfig:
 
 
 def completed(options: dict[str, Any]) -> dict[str, Any]:
-    """A run's options as this version would have written them: absent ones have their default.
+    """A run's options as this version would have written them: absent ones say what was done then.
 
-    For what was done before an option existed is its default. Options that no longer exist are left
-    out where they had the value at which they did nothing.
+    That is their default, or stands in BEFORE. Options that no longer exist are left out where they
+    had the value at which they did nothing.
     """
     defaults = {field.name: field.default for field in dataclasses.fields(TrainConfig)}
-    return defaults | {k: v for k, v in options.items() if (k, v) not in REMOVED.items()}
+    return defaults | _as_now(options)
+
+
+def _as_now(options: dict[str, Any]) -> dict[str, Any]:
+    kept = {k: v for k, v in options.items() if (k, v) not in REMOVED.items()}
+    return kept | {k: v for k, v in BEFORE.items() if kept.get(k) is None}
 
 
 def check_at_least(options: object, **least: int) -> None:
@@ -220,7 +234,7 @@ def parse_size(option: str, text: str, whole: tuple[int, int] | None = None) -> 
     """
     side = r"(\d+)" if whole is None else r"(\d+|(?:100|\d\d?)%)"
     if not (found := re.fullmatch(f"{side}x{side}", text)):
-        or_shares = "" if whole is None else " or 100%x32%"
+        or_shares = "" if whole is None else ", 100%x32% or none"
         raise ValueError(f"{option} must be HxW, such as 128x800{or_shares}, got {text!r}")
     height, width = whole or (0, 0)
     return _pixels(found[1], height), _pixels(found[2], width)

@@ -3,7 +3,7 @@
     python -m common.study --data data/severstal --out studies/sizes --folds 5 --epochs 40 \\
         --variants unet_64x400 modified_unet@64x512 modified_unet@256x1600 --seeds 0 1
     python -m common.study --data data/severstal --out studies/time --minutes 30 \\
-        --variants unet_64x400 modified_unet -- --batch-size 8 --sampling balanced
+        --variants unet_64x400 modified_unet -- --batch-size 8
 
 Trains what is not yet trained, each in a run directory in --out, and writes the comparison into
 its folder report. Options behind -- go to every training, --device and --wandb to the comparison

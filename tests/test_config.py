@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from common.cli import parse
-from common.config import parse_size
+from common.config import completed, parse_size
 from common.errors import UserError
 from common.training.folder import claimed
 from unet_64x400.train import Config
@@ -26,7 +26,8 @@ def test_size_is_height_and_width(options: str) -> None:
     assert (config.height, config.width) == (128, 800)
     assert config.given_options() == {"height", "width"}
     assert "size" not in config.to_json()
-    assert Config.from_json(json.loads(json.dumps(config.to_json()))) == config
+    kept = json.loads(json.dumps(config.to_json()))
+    assert Config.from_json(kept).to_json() == kept
     assert dataclasses.replace(config, epochs=3).height == 128
 
 
@@ -74,6 +75,36 @@ def test_a_crop_in_pixels_or_as_a_share_of_the_input(
     crop: str, size: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     assert Config(height=size[0], width=size[1], crop=crop).crop_size == expected
+
+
+@pytest.mark.parametrize(
+    ("crop", "size", "expected"),
+    [
+        (None, (256, 1600), (256, 512)),
+        (None, (64, 512), (64, 160)),
+        (None, (64, 256), (64, 80)),
+        (None, (64, 255), None),  # no strip: not four times as wide as high
+        (None, (200, 200), None),
+        ("none", (256, 1600), None),
+    ],
+)
+def test_strips_are_trained_on_as_crops_unless_told_otherwise(
+    crop: str | None, size: tuple[int, int], expected: tuple[int, int] | None
+) -> None:
+    config = Config(height=size[0], width=size[1], crop=crop)
+    assert config.crop_size == expected
+    kept = config.to_json()
+    assert kept["crop"] == ("none" if expected is None else "100%x32%")
+    assert Config.from_json(kept).crop_size == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"crop": None}])
+def test_a_run_from_before_crops_and_sampling_was_trained_without(options: dict) -> None:
+    old = {"height": 256, "width": 1600, **options}
+    config = Config.from_json(old)
+    assert (config.crop_size, config.sampling) == (None, "uniform")
+    then = completed(old)
+    assert (then["crop"], then["sampling"], then["share"]) == ("none", "uniform", 1.0)
 
 
 @pytest.mark.parametrize("crop", ["101%x32%", "32%", "-5%x32%", "3.5%x32%"])

@@ -39,7 +39,10 @@ def opening(training: Training, resumed: bool) -> None:
         f"data {data.labels.root}: {len(data.split)} images, {data.labels.num_classes} classes; "
         + ", ".join(f"{part} {parts.get(part, 0)}" for part in ("train", "val", "test"))
     )
-    say(splits.leak_line(data.split))
+    if config.split is None:
+        say(splits.leak_line(data.split))
+    else:  # its groups are as given: what a random split would have done, they need not tell
+        say(f"split {config.split}: {data.split['group'].nunique()} groups")
     lost = [
         f"{count} of {masks} of class {title}"
         for title, (count, masks) in zip(data.labels.class_titles, data.lost_masks(), strict=True)

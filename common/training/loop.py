@@ -174,7 +174,7 @@ def _refuse_step(training: Training, step: int, loss: float) -> NoReturn:
     names = training.train.batch_names(step)
     raise UserError(
         f"epoch {training.progress.epoch + 1}, step {step + 1}: loss {loss}, or a gradient, is not "
-        f"finite; the weights were not updated.\nImages of the batch: {', '.join(names)}\n"
+        f"finite; the weights were not updated.\nImages of the batch: {', '.join(dict.fromkeys(names))}\n"
         f"{_kept(training)}\nTry a lower --lr or --precision fp32."
     )
 
@@ -188,7 +188,7 @@ def _no_room(device: torch.device) -> str:
 
 def _no_memory(training: Training) -> str:
     config = training.config
-    crop = f" as crops of {config.crop}" if config.crop else ""
+    crop = f" as crops of {config.crops}" if config.crop_size else ""
     return (
         f"the memory of {training.device} does not hold a step of {config.batch_size} strips of "
         f"{config.height}x{config.width}{crop} in {config.precision} "

@@ -136,6 +136,21 @@ def test_the_answer_says_who_leads_by_how_much_and_whether_it_holds(
     assert told(results, "m") == expected
 
 
+def test_a_leader_of_whom_something_is_shown_is_said_to_lead_though_another_is_level() -> None:
+    results = duel(-0.02, 0.05, seeds=(1, 3))
+    results["variants"].append(results["variants"][0] | {"name": "c", "network": "c", "seeds": 3})
+    results["variants"][2]["thresholded"] = {"m": {"value": 0.5, "low": 0.4, "high": 0.6}}
+    results["differences_thresholded"].append(
+        {"a": "a", "b": "c", "metric": "m", "difference": 0.1, "low": 0.02, "high": 0.18,
+         "holds": True}
+    )  # fmt: skip
+    assert told(results, "m").startswith(
+        "a scores highest (Score 0.600 [0.500, 0.900]) and leads c by 0.100 [0.020, 0.180], which "
+        "holds between these trainings (other seeds were not tried), but its lead over b does not "
+        "hold: the interval of the difference, 0.020 [−0.030, 0.070], contains 0."
+    )
+
+
 def test_a_lead_without_a_measured_difference_is_not_said_to_hold() -> None:
     results = duel(0.2, 0.05)
     results["differences_thresholded"] = []
@@ -146,8 +161,8 @@ def test_a_lead_without_a_measured_difference_is_not_said_to_hold() -> None:
     ("seeds", "said"),
     [
         ((2, 2), "the lead holds."),
-        ((1, 2), "the lead holds between these trainings; other seeds were not tried."),
-        ((2, 1), "the lead holds between these trainings; other seeds were not tried."),
+        ((1, 2), "the lead holds between these trainings (other seeds were not tried)."),
+        ((2, 1), "the lead holds between these trainings (other seeds were not tried)."),
     ],
 )
 def test_a_lead_of_one_seed_holds_between_these_trainings_only(seeds: tuple, said: str) -> None:

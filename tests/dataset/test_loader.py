@@ -26,7 +26,8 @@ from unet_64x400.train import Config
 
 @pytest.fixture(scope="module")
 def config(dataset: Path, store_folder: Path) -> Config:
-    return Config(data=dataset, store=store_folder, height=32, width=200, batch_size=8)
+    whole = {"sampling": "uniform", "crop": "none"}
+    return Config(data=dataset, store=store_folder, height=32, width=200, batch_size=8, **whole)
 
 
 def test_batches_have_the_stated_form(config: Config) -> None:

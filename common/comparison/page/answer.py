@@ -179,7 +179,7 @@ def _ranking(results: dict, metric: str, decision: str) -> list[Row]:
 
 def _sentences(rows: list[Row], about: dict[str, Any]) -> list[Markup]:
     best, *others = [row for row in rows if row.value is not None]
-    tied = [row for row in others if row.tied]
+    tied, shown = ([row for row in others if row.tied is so] for so in (True, False))
     bold = {row.index: label(row.index, row.name) for row in rows}
     level = f"{about['title']} {score(best.value)} {interval(best.low, best.high)}".strip()
     if not others:
@@ -191,25 +191,37 @@ def _sentences(rows: list[Row], about: dict[str, Any]) -> list[Markup]:
                 level,
                 bold[others[0].index],
                 _lead(others[0], about),
-                "holds between these trainings; other seeds were not tried"
-                if min(best.seeds, others[0].seeds) == 1
-                else "holds",
+                _holds(best, others[0]),
             )
         ]
     else:
         tested = [_lead(row, about) for row in tied if row.versus]
         noun, verb = ("interval", "contains") if len(tested) == 1 else ("intervals", "contain")
         why = f"the {noun} of the difference, {names(tested)}, {verb} 0"
+        ahead = [
+            Markup(" and leads {} by {}, which {}").format(
+                bold[row.index], _lead(row, about), _holds(best, row)
+            )
+            for row in shown[:1]
+        ]
         found = [
-            Markup("{} scores {} ({}), but its lead over {} does not hold: {}.").format(
+            Markup("{} scores {} ({}){}, but its lead over {} does not hold: {}.").format(
                 bold[best.index],
                 "lowest" if about["better"] == "lower" else "highest",
                 level,
+                Markup("").join(ahead),
                 Markup(names([bold[row.index] for row in tied])),
                 why if tested else "the difference was not measured",
             )
         ]
     return found + _speed(best, others, about, bold)
+
+
+def _holds(best: Row, other: Row) -> str:
+    """How far a lead that holds does so."""
+    if min(best.seeds, other.seeds) == 1:
+        return "holds between these trainings (other seeds were not tried)"
+    return "holds"
 
 
 def _lead(row: Row, about: dict[str, Any]) -> str:
