@@ -171,10 +171,10 @@ def _flush(
 
 def _refuse_step(training: Training, step: int, loss: float) -> NoReturn:
     """Says which images gave a loss or gradient that is not finite."""
-    names = training.train.batch_names(step)
+    names = dict.fromkeys(training.train.batch_names(step))  # crops of one image name it once
     raise UserError(
         f"epoch {training.progress.epoch + 1}, step {step + 1}: loss {loss}, or a gradient, is not "
-        f"finite; the weights were not updated.\nImages of the batch: {', '.join(dict.fromkeys(names))}\n"
+        f"finite; the weights were not updated.\nImages of the batch: {', '.join(names)}\n"
         f"{_kept(training)}\nTry a lower --lr or --precision fp32."
     )
 
