@@ -179,7 +179,8 @@ def _ranking(results: dict, metric: str, decision: str) -> list[Row]:
 
 def _sentences(rows: list[Row], about: dict[str, Any]) -> list[Markup]:
     best, *others = [row for row in rows if row.value is not None]
-    tied, shown = ([row for row in others if row.tied is so] for so in (True, False))
+    tied = [row for row in others if row.tied]
+    behind = next((row for row in others if not row.tied), None)  # the nearest that is shown to be
     bold = {row.index: label(row.index, row.name) for row in rows}
     level = f"{about['title']} {score(best.value)} {interval(best.low, best.high)}".strip()
     if not others:
@@ -198,18 +199,15 @@ def _sentences(rows: list[Row], about: dict[str, Any]) -> list[Markup]:
         tested = [_lead(row, about) for row in tied if row.versus]
         noun, verb = ("interval", "contains") if len(tested) == 1 else ("intervals", "contain")
         why = f"the {noun} of the difference, {names(tested)}, {verb} 0"
-        ahead = [
-            Markup(" and leads {} by {}, which {}").format(
-                bold[row.index], _lead(row, about), _holds(best, row)
-            )
-            for row in shown[:1]
-        ]
+        ahead = behind and Markup(" and leads {} by {}, which {}").format(
+            bold[behind.index], _lead(behind, about), _holds(best, behind)
+        )
         found = [
             Markup("{} scores {} ({}){}, but its lead over {} does not hold: {}.").format(
                 bold[best.index],
                 "lowest" if about["better"] == "lower" else "highest",
                 level,
-                Markup("").join(ahead),
+                ahead or "",
                 Markup(names([bold[row.index] for row in tied])),
                 why if tested else "the difference was not measured",
             )
