@@ -196,6 +196,9 @@ def test_the_answer_says_what_a_step_in_resolution_brings() -> None:
     entry |= {"difference": 0.031, "low": 0.012, "high": 0.049, "holds": True}
     sentence = "the network of unet_128x800 and unet_64x400: from 64×400 to 128×800 "
     assert f"{sentence}+0.031 [0.012, 0.049] at 4.2 times the latency." in told(results)
+    large, small = (results["variants"][i]["latency"] for i in (0, 1))
+    large["median_ms"] = 1.001 * small["median_ms"]
+    assert f"{sentence}+0.031 [0.012, 0.049] at the same latency." in told(results)
     entry |= {"low": -0.002, "holds": False}
     results["variants"][0]["latency"] = None
     assert f"{sentence}nothing that is shown (+0.031 [−0.002, 0.049])." in told(results)

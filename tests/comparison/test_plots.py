@@ -11,6 +11,7 @@ import resvg_py
 
 from common.comparison import plots
 from common.comparison.page import charts, svg
+from common.comparison.page.lines import Point, line_chart
 from tests import report_example
 
 NAMES = {
@@ -194,10 +195,22 @@ def test_a_line_runs_over_the_shares_of_one_variant_at_one_size(tmp_path):
     assert [y1, y2] == [y(score["value"]) for score in scores[:2]]
     drawn = (tmp_path / "quality_labels.svg").read_text()
     assert ">25%<" in drawn
+    assert f">{whole['variant']} {whole['height']}×{whole['width']}<" in drawn  # at the line's end
     assert "shares of one variant at one size.<" in drawn
     quarter["train_images"] = None  # a run that does not say
     plots.save_all(results, tmp_path / "unknown")
     assert not (tmp_path / "unknown" / "quality_labels.svg").exists()
+
+
+def test_names_stay_inside_and_apart_where_points_crowd_at_an_edge():
+    crowd = [[Point(i, 100, 0.5 + i / 200, "", name="a name of 21 letters.")] for i in range(6)]
+    drawn = line_chart([[Point(6, 1, 0.2, "")], *crowd], "x", "y", "label")
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)" class="direct (\w+)', drawn)
+    ((x, side),) = {(float(x), side) for x, _, side in places}
+    assert (side, x < svg.RIGHT) == ("end", True)  # all to the left of their points
+    levels = sorted(float(y) for _, y, _ in places)
+    assert len(levels) == 6
+    assert min(np.diff(levels)) > 5
 
 
 def test_recall_by_resolution_is_that_of_the_smallest_defects(folder):

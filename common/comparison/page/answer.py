@@ -278,7 +278,8 @@ def _step(results: dict, small: dict, large: dict, metric: str, decision: str) -
         return None
     sizes = " to ".join(f"{v['height']}×{v['width']}" for v in (small, large))
     before, after = ((v.get("latency") or {}).get("median_ms") for v in (small, large))
-    pace = f" at {times(after / before)} times the latency" if before and after else ""
+    pace = times(after / before) if before and after else None
+    pace = {None: "", "1": " at the same latency"}.get(pace, f" at {pace} times the latency")
     shown = gain.text if gain.holds else f"nothing that is shown ({gain.text})"
     return f"from {sizes} {shown}{pace}"
 

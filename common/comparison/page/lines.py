@@ -82,7 +82,7 @@ def joined(
 
 
 def _names(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
-    """Names beside their points, where each meets no mark and no other name if there is room."""
+    """Names beside their points, where each meets the fewest marks and other names."""
     places = [(x(point.x), y(point.value)) for point in points]
     taken = [(across - 7, level - 7, across + 7, level + 7) for across, level in places]
     parts = []
@@ -92,13 +92,14 @@ def _names(points: Sequence[Point], x: Scale, y: Scale) -> list[Markup]:
         name = point.name
         name = name if len(name) <= LONGEST_NAME else f"{name[: LONGEST_NAME - 1]}…"
         sides = ("start", "end") if across < (LEFT + RIGHT) / 2 else ("end", "start")
+        width = 6.8 * len(name)
+        spots = []
         for drop, side in product((-5, 12, -20, 27, -35, 42), sides):
-            width = 7.5 * len(name)
             left = across + 11 if side == "start" else across - 11 - width
-            box = (left, level + drop - 10, left + width, level + drop + 4)
-            inside = left >= LEFT and box[2] <= svg.WIDTH
-            if inside and not any(_meet(box, other) for other in taken):
-                break
+            if left >= LEFT and left + width <= svg.WIDTH:
+                box = (left, level + drop - 10, left + width, level + drop + 4)
+                spots.append((drop, side, box))
+        drop, side, box = min(spots, key=lambda spot: sum(_meet(spot[2], other) for other in taken))
         taken.append(box)
         look = f"direct {side} {svg.colour(point.index)}"
         parts.append(svg.text(across + (11 if side == "start" else -11), level + drop, name, look))

@@ -25,12 +25,16 @@ def one_size(results: dict) -> list[list[int]]:
     return [[line[share] for share in sorted(line)] for line in lines.values() if len(line) > 1]
 
 
+def _size(variant: Variant) -> str:
+    return f"{variant['height']}×{variant['width']}"
+
+
 @dataclass(frozen=True)
 class Axis:
     """What a variant costs, to be drawn from left to right.
 
     title may name the {device}. of: the cost, and its range where it has one. lines: what is
-    joined, in words too; `short` says which point of a line one is.
+    joined, in words too; `end` says at a line's end whose it is, `short` which the others are.
     """
 
     file: str
@@ -41,7 +45,8 @@ class Axis:
     of: Callable[[Variant], tuple[float | None, float | None, float | None]]
     lines: Callable[[dict], list[list[int]]] = one_network
     joined: str = "the sizes of one network"
-    short: Callable[[Variant], str] = lambda variant: f"{variant['height']}×{variant['width']}"
+    short: Callable[[Variant], str] = _size
+    end: Callable[[Variant], str] = lambda variant: variant["name"]
 
 
 LATENCY = Axis(
@@ -65,6 +70,7 @@ LABELS = Axis(
     "Further right more strips with their masks were trained on, in as many steps.",
     lambda variant: (variant["train_images"], None, None),
     one_size, "the shares of one variant at one size", lambda variant: f"{variant['share']:.0%}",
+    lambda variant: f"{variant['variant']} {_size(variant)}",
 )  # fmt: skip
 
 
@@ -132,12 +138,13 @@ def _lines(
 ) -> list[list[Point]]:
     """Every variant that has the figure and the cost, joined as the axis says."""
     points, joined = {}, axis.lines(results)
-    inner = {index for line in joined for index in line[:-1]}  # the end says whose a line is
+    names = {i: axis.short(results["variants"][i]) for line in joined for i in line[:-1]}
+    names |= {line[-1]: axis.end(results["variants"][line[-1]]) for line in joined}
     for index, variant in enumerate(results["variants"]):
         (x, *spread), given = axis.of(variant), figure(variant)
         if x and given and given["value"] is not None:
-            name = axis.short(variant) if index in inner else variant["name"]
             point = told(index, f"{variant['name']}, {amount(x)} {axis.unit}", x, given)
+            name = names.get(index, variant["name"])
             points[index] = replace(point, name=name, spread=tuple(spread))
     alone = set(points) - {index for line in joined for index in line}
     lines = [*joined, *([index] for index in sorted(alone))]
