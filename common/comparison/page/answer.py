@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from common.comparison.glossary import HEADLINES
 from common.comparison.page.svg import colour
-from common.comparison.page.text import amount, interval, names, score, signed, times
+from common.comparison.page.text import amount, input_size, interval, names, score, signed, times
 
 DECIDED = {"scores": "most probable class", "thresholded": "by the runs' decisions"}
 _SUFFIXES = {"scores": "", "thresholded": "_thresholded"}  # of the results' keys
@@ -276,12 +276,13 @@ def _step(results: dict, small: dict, large: dict, metric: str, decision: str) -
     gain = difference(results, large["name"], small["name"], metric, decision)
     if gain is None:
         return None
-    sizes = " to ".join(f"{v['height']}×{v['width']}" for v in (small, large))
-    before, after = ((v.get("latency") or {}).get("median_ms") for v in (small, large))
-    pace = times(after / before) if before and after else None
-    pace = {None: "", "1": " at the same latency"}.get(pace, f" at {pace} times the latency")
     shown = gain.text if gain.holds else f"nothing that is shown ({gain.text})"
-    return f"from {sizes} {shown}{pace}"
+    step = f"from {input_size(small)} to {input_size(large)} {shown}"
+    before, after = ((v.get("latency") or {}).get("median_ms") for v in (small, large))
+    if not before or not after:
+        return step
+    ratio = times(after / before)
+    return f"{step} at the same latency" if ratio == "1" else f"{step} at {ratio} times the latency"
 
 
 def _against_nothing(

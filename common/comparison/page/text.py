@@ -48,6 +48,11 @@ def area(pixels: float) -> str:
     return count(pixels) if pixels < 1000 else f"{pixels / 1000:.3g}k"
 
 
+def input_size(variant: dict[str, Any]) -> str:
+    """What a variant's network sees of an image, in pixels: "128×800"."""
+    return f"{variant['height']}×{variant['width']}"
+
+
 def size_range(entry: dict[str, Any]) -> str:
     """A size bin of results, in pixels: "1k–4k", "64k+"."""
     low, high = entry["low_px"], entry["high_px"]

@@ -10,7 +10,7 @@ from common.comparison.page.answer import judged_by, one_network
 from common.comparison.page.lines import Point, line_chart, told
 from common.comparison.page.svg import Figure
 from common.comparison.page.table import COSTS
-from common.comparison.page.text import amount, size_range
+from common.comparison.page.text import amount, input_size, size_range
 
 Variant = dict[str, Any]
 
@@ -23,10 +23,6 @@ def one_size(results: dict) -> list[list[int]]:
             what = (variant["variant"], variant["height"], variant["width"])
             lines.setdefault(what, {}).setdefault(variant["share"], index)
     return [[line[share] for share in sorted(line)] for line in lines.values() if len(line) > 1]
-
-
-def _size(variant: Variant) -> str:
-    return f"{variant['height']}×{variant['width']}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +41,7 @@ class Axis:
     of: Callable[[Variant], tuple[float | None, float | None, float | None]]
     lines: Callable[[dict], list[list[int]]] = one_network
     joined: str = "the sizes of one network"
-    short: Callable[[Variant], str] = _size
+    short: Callable[[Variant], str] = input_size
     end: Callable[[Variant], str] = lambda variant: variant["name"]
 
 
@@ -70,7 +66,7 @@ LABELS = Axis(
     "Further right more strips with their masks were trained on, in as many steps.",
     lambda variant: (variant["train_images"], None, None),
     one_size, "the shares of one variant at one size", lambda variant: f"{variant['share']:.0%}",
-    lambda variant: f"{variant['variant']} {_size(variant)}",
+    lambda variant: f"{variant['variant']} {input_size(variant)}",
 )  # fmt: skip
 
 
