@@ -112,11 +112,15 @@ def prepare(config: TrainConfig) -> Data:
                 some = dataclasses.replace(labels, images=tuple(split["image"]))
                 split = splits.make_fold(some, config.folds, config.fold, config.store)
         seen: ancestry.Seen = {}
-        if config.init and not own:
-            earlier = runs.load(config.init)
-            seen = ancestry.seen_by(earlier)
+        for option in () if own else ("init", "teacher"):
+            if (source := getattr(config, option)) is None:
+                continue
+            earlier = runs.load(source)
+            its = ancestry.seen_by(earlier)
             test = splits.members(split, "test")
-            split = _apart(split, ancestry.tainted(earlier, seen, labels, test), config)
+            tainted = ancestry.tainted(earlier, its, labels, test)
+            split = _apart(split, tainted, f"--{option} {source}", config)
+            seen |= its
         names = sorted(split["image"])
         size = (config.height, config.width)
         # Groups say who trains, not what a store holds: other ones need no other store.
@@ -127,8 +131,12 @@ def prepare(config: TrainConfig) -> Data:
     return Data(labels, fingerprint, split, store, config.share, seen)
 
 
-def _apart(split: pd.DataFrame, tainted: set[str], config: TrainConfig) -> pd.DataFrame:
-    """The split with images that the weights of --init know out of its test part.
+def _apart(
+    split: pd.DataFrame, tainted: set[str], source: str, config: TrainConfig
+) -> pd.DataFrame:
+    """The split with images that earlier weights know out of its test part.
+
+    source: the option that names those weights.
 
     A split that was made here gives their groups to the train part. Raises UserError for one that
     the user gave or asked for, and where nothing would be left to test on.
@@ -138,10 +146,10 @@ def _apart(split: pd.DataFrame, tainted: set[str], config: TrainConfig) -> pd.Da
     tested = len(splits.members(split, "test"))
     said = (
         f"{len(tainted)} of the {tested} test images, such as {min(tainted)}, or "
-        f"near-duplicates of them, were trained or validated on by {config.init} or its ancestors"
+        f"near-duplicates of them, were trained or validated on by {source} or its ancestors"
     )
     if config.split or config.folds is not None:
-        raise UserError(f"{said}.\nTest on others (--split), or leave out --init.")
+        raise UserError(f"{said}.\nTest on others (--split), or leave out {source}.")
     groups = set(split.loc[split["image"].isin(tainted), "group"])
     moved = split["group"].isin(groups) & (split["split"] == "test")
     split = split.assign(split=split["split"].mask(moved, "train"))

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from common.publish import Config
 
 ONNX = "model.onnx"
-PATHS = ("data", "out", "init", "split", "store", "resume")  # options: places on this machine
+# Options that are places on this machine.
+PATHS = ("data", "out", "init", "teacher", "split", "store", "resume")
 COPIED = ("split.csv", "metrics.csv", thresholds.FILE)
 FILES = {checkpoint.PUBLISHED, "config.json", "README.md", ONNX, ancestry.FILE, *COPIED}
 

@@ -15,6 +15,7 @@ from common.dataset.prepare import Data
 from common.distributed import launcher
 from common.tracking import Tracker
 from common.training.step import MuonAdamW
+from common.training.teacher import Teacher
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Learner:
     """Averaged weights: what is validated and kept."""
     criterion: nn.Module
     optimiser: MuonAdamW
+    teacher: Teacher | None
 
     @property
     def mixed_precision(self) -> bool:
