@@ -46,8 +46,6 @@ class TrainConfig:
     """Run directory. Default: runs/<variant>-<date-time>."""
     init: Path | None = None
     """Run, or published folder, whose weights this one starts from, with a schedule of its own."""
-    teacher: Path | None = None
-    """Run, or published folder, whose probabilities this one learns from beside the labels."""
     epochs: int = 40
     """Passes over the training part. Another number on resuming stretches the schedule of lr."""
     minutes: InitVar[float | None] = None
@@ -188,7 +186,7 @@ class TrainConfig:
         options = _as_now(options)
         if unknown := sorted(set(options) - known):
             raise ValueError(f"unknown options in the run's config.json: {', '.join(unknown)}")
-        paths = {"data", "out", "init", "teacher", "split", "store"}
+        paths = {"data", "out", "init", "split", "store"}
         return cls(
             **{k: Path(v) if k in paths and v is not None else v for k, v in options.items()}
         )

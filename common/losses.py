@@ -24,7 +24,6 @@ from common.config import loss_names
 from common.distributed import sum_over_ranks, world_size
 
 LARGEST = 10.0  # a class weight, as a multiple of the smallest
-TAUGHT = 0.5  # share of the loss that a teacher has, where there is one
 
 
 def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -35,20 +34,6 @@ def cross_entropy(logits: Tensor, target: Tensor, class_weights: Tensor | None =
     """
     total = F.cross_entropy(logits, target, weight=class_weights, reduction="sum")
     return total / target.numel()
-
-
-def soft_cross_entropy(
-    logits: Tensor, probabilities: Tensor, class_weights: Tensor | None = None
-) -> Tensor:
-    """Softmax cross-entropy to `probabilities` (N, C, H, W) in place of a target.
-
-    A pixel is weighted by the mean weight of the classes, each counted as probable as it is: where
-    one is certain, this is `cross_entropy`. Mean over all N*H*W pixels.
-    """
-    terms = -(probabilities * logits.log_softmax(dim=1)).sum(dim=1)
-    if class_weights is not None:
-        terms = terms * torch.einsum("nchw,c->nhw", probabilities, class_weights)
-    return terms.mean()
 
 
 def binary_cross_entropy(
@@ -259,10 +244,9 @@ class Loss(nn.Module):
     """The sum of the named losses. See `build_loss`.
 
     Called with logits (N, C, H, W) of any float type and target (N, H, W) int64 in [0, C), it
-    returns a float32 scalar, finite for finite logits. With a teacher's probabilities besides,
-    (N, C, H, W) float32, TAUGHT of it is `soft_cross_entropy` to them. Raises ValueError for wrong
-    shapes and types, and on the CPU for a target out of range. On a GPU, where looking would make
-    the host wait, a target out of range is undefined: a device-side assertion or a wrong value.
+    returns a float32 scalar, finite for finite logits. Raises ValueError for wrong shapes and
+    types, and on the CPU for a target out of range. On a GPU, where looking would make the host
+    wait, a target out of range is undefined: a device-side assertion or a wrong value.
     """
 
     def __init__(self, names: Sequence[str], class_weights: Tensor | None = None) -> None:
@@ -270,15 +254,11 @@ class Loss(nn.Module):
         self.names = tuple(names)
         self.register_buffer("class_weights", class_weights)
 
-    def forward(self, logits: Tensor, target: Tensor, taught: Tensor | None = None) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         self._check(logits, target)
         with torch.autocast(logits.device.type, enabled=False):
             logits = logits.float()
-            loss = sum(TERMS[name](logits, target, self.class_weights) for name in self.names)
-            if taught is None:
-                return loss
-            soft = soft_cross_entropy(logits, taught, self.class_weights)
-            return (1 - TAUGHT) * loss + TAUGHT * soft
+            return sum(TERMS[name](logits, target, self.class_weights) for name in self.names)
 
     def extra_repr(self) -> str:
         return "+".join(self.names)

@@ -49,31 +49,6 @@ def test_cross_entropy_is_the_mean_over_pixels_of_weighted_terms(weights):
     torch.testing.assert_close(build_loss("ce", weights)(logits, target), expected)
 
 
-def test_soft_cross_entropy_is_that_of_torch_and_of_certain_classes_the_hard_one():
-    logits, target = random_batch()
-    soft = random_batch(1)[0].softmax(1)
-    plain = F.cross_entropy(logits, soft, reduction="sum") / target.numel()
-    torch.testing.assert_close(losses.soft_cross_entropy(logits, soft), plain)
-    certainly = F.one_hot(target, 5).movedim(-1, 1).float()
-    torch.testing.assert_close(
-        losses.soft_cross_entropy(logits, certainly, WEIGHTS),
-        losses.cross_entropy(logits, target, WEIGHTS),
-    )
-    # Equal logits cost ln 2 a pixel, weighted by .25 * .3 + .75 * 2.
-    halves = torch.tensor([0.25, 0.75]).view(1, 2, 1, 1).expand(1, 2, 3, 3)
-    value = losses.soft_cross_entropy(torch.zeros(1, 2, 3, 3), halves, WEIGHTS[:2])
-    assert value.item() == pytest.approx(1.575 * math.log(2))
-
-
-@pytest.mark.parametrize("weights", [None, WEIGHTS])
-def test_a_teacher_has_half_of_the_loss(weights):
-    logits, target = random_batch()
-    taught = random_batch(1)[0].softmax(1)
-    loss = build_loss("bce+lovasz", weights)
-    soft = losses.soft_cross_entropy(logits, taught, weights)
-    torch.testing.assert_close(loss(logits, target, taught), (loss(logits, target) + soft) / 2)
-
-
 @pytest.mark.parametrize("classes", [1, 5, 254])
 @pytest.mark.parametrize("scale", [0.0, 1.0, 50.0])
 def test_softplus_sum_and_its_gradient_are_those_of_torch(classes, scale):

@@ -79,9 +79,9 @@ def test_part(
     for run in entered:
         if shared := ancestry.known(ancestry.read(run.path), labels, tests):
             raise UserError(
-                f"{run.path} learned from weights (--init, --teacher) that were trained or "
-                f"validated on {len(shared)} of the test images, such as {min(shared)}. "
-                "Leave it out, or train it on a split that keeps them out of the test part."
+                f"{run.path} started from weights (--init) that were trained or validated on "
+                f"{len(shared)} of the test images, such as {min(shared)}. Leave it out, or train "
+                "it on a split that keeps them out of the test part."
             )
     for (run, own), (other, its) in permutations(zip(entered, parts, strict=True), 2):
         if (shared := own.train & its.test) and not _are_one_partition(run, own, other, its):

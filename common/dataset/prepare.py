@@ -112,15 +112,11 @@ def prepare(config: TrainConfig) -> Data:
                 some = dataclasses.replace(labels, images=tuple(split["image"]))
                 split = splits.make_fold(some, config.folds, config.fold, config.store)
         seen: ancestry.Seen = {}
-        for option in () if own else ("init", "teacher"):
-            if (source := getattr(config, option)) is None:
-                continue
-            earlier = runs.load(source)
-            its = ancestry.seen_by(earlier)
+        if config.init and not own:
+            earlier = runs.load(config.init)
+            seen = ancestry.seen_by(earlier)
             test = splits.members(split, "test")
-            tainted = ancestry.tainted(earlier, its, labels, test)
-            split = _apart(split, tainted, f"--{option} {source}", config)
-            seen |= its
+            split = _apart(split, ancestry.tainted(earlier, seen, labels, test), config)
         names = sorted(split["image"])
         size = (config.height, config.width)
         # Groups say who trains, not what a store holds: other ones need no other store.
@@ -131,12 +127,8 @@ def prepare(config: TrainConfig) -> Data:
     return Data(labels, fingerprint, split, store, config.share, seen)
 
 
-def _apart(
-    split: pd.DataFrame, tainted: set[str], source: str, config: TrainConfig
-) -> pd.DataFrame:
-    """The split with images that earlier weights know out of its test part.
-
-    source: the option that names those weights.
+def _apart(split: pd.DataFrame, tainted: set[str], config: TrainConfig) -> pd.DataFrame:
+    """The split with images that the weights of --init know out of its test part.
 
     A split that was made here gives their groups to the train part. Raises UserError for one that
     the user gave or asked for, and where nothing would be left to test on.
@@ -146,10 +138,10 @@ def _apart(
     tested = len(splits.members(split, "test"))
     said = (
         f"{len(tainted)} of the {tested} test images, such as {min(tainted)}, or "
-        f"near-duplicates of them, were trained or validated on by {source} or its ancestors"
+        f"near-duplicates of them, were trained or validated on by {config.init} or its ancestors"
     )
     if config.split or config.folds is not None:
-        raise UserError(f"{said}.\nTest on others (--split), or leave out {source}.")
+        raise UserError(f"{said}.\nTest on others (--split), or leave out --init.")
     groups = set(split.loc[split["image"].isin(tainted), "group"])
     moved = split["group"].isin(groups) & (split["split"] == "test")
     split = split.assign(split=split["split"].mask(moved, "train"))

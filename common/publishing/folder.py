@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from common.publish import Config
 
 ONNX = "model.onnx"
-# Options that are places on this machine.
-PATHS = ("data", "out", "init", "teacher", "split", "store", "resume")
+PATHS = ("data", "out", "init", "split", "store", "resume")  # options: places on this machine
 COPIED = ("split.csv", "metrics.csv", thresholds.FILE)
 FILES = {checkpoint.PUBLISHED, "config.json", "README.md", ONNX, ancestry.FILE, *COPIED}
 

@@ -29,7 +29,7 @@ BEGUN = ("split.csv", ".split.csv.*", "seen.csv", ".seen.csv.*", ".config.json.*
 # A resumed run keeps its options but for these: where things lie, what computes, and how long.
 # Another number of epochs stretches the learning rate's schedule; the others leave the training
 # as it was, but for rounding.
-LASTING = ("data", "teacher", "epochs", "device", "workers", "wandb", "compile", "store")
+LASTING = ("data", "epochs", "device", "workers", "wandb", "compile", "store")
 MAY_CHANGE = {"resume", "out", *LASTING}
 
 Choice = tuple[TrainConfig, Path, bool]

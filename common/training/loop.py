@@ -120,7 +120,7 @@ def _train_epoch(training: Training, stop: StopRequest) -> tuple[int, float]:
         _seed_step(config.seed, done)
         loss, bad = optimise(
             training.network, training.criterion, training.optimiser, images, targets,
-            clip=config.clip, mixed_precision=training.mixed_precision, teacher=training.teacher,
+            clip=config.clip, mixed_precision=training.mixed_precision,
         )  # fmt: skip
         update_ema(training.average, training.model, ema_decay(done, config.ema))
         pending.append((step, loss, bad))

@@ -54,7 +54,7 @@ def _train(learner: Learner, count: int) -> None:
     for images, targets in islice(chain.from_iterable(repeat(learner.train)), count):
         optimise(
             learner.network, learner.criterion, learner.optimiser, images, targets,
-            clip=config.clip, mixed_precision=learner.mixed_precision, teacher=learner.teacher,
+            clip=config.clip, mixed_precision=learner.mixed_precision,
         )  # fmt: skip
         update_ema(learner.average, learner.model, config.ema)
 

@@ -26,7 +26,6 @@ from common.training import console, probe, record
 from common.training.state import Learner, Progress, Training
 from common.training.step import MuonAdamW
 from common.training.sync_bn import synchronise_batch_norms
-from common.training.teacher import Teacher
 
 
 def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.device) -> Training:
@@ -118,10 +117,7 @@ def _learner(config: TrainConfig, device: torch.device, train: Loader, val: Load
     if distributed.world_size() > 1:
         ids = [device.index] if device.type == "cuda" else None
         network = DistributedDataParallel(network, device_ids=ids)
-    teacher = Teacher(config, data, device) if config.teacher else None
-    return Learner(
-        config, device, data, train, val, model, network, average, criterion, optimiser, teacher
-    )
+    return Learner(config, device, data, train, val, model, network, average, criterion, optimiser)
 
 
 def _arguments(config: TrainConfig, data: Data) -> dict[str, int]:

@@ -15,7 +15,6 @@ from common.dataset.prepare import Data
 from common.distributed import launcher
 from common.tracking import Tracker
 from common.training.step import MuonAdamW
-from common.training.teacher import Teacher
 
 
 @dataclass
@@ -47,7 +46,6 @@ class Learner:
     """Averaged weights: what is validated and kept."""
     criterion: nn.Module
     optimiser: MuonAdamW
-    teacher: Teacher | None
 
     @property
     def mixed_precision(self) -> bool:

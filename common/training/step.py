@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -98,20 +98,16 @@ def optimise(
     *,
     clip: float,
     mixed_precision: bool,
-    teacher: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Forward, backward, update. Returns (loss, bad), two 0-d tensors on the device.
 
     bad is 1.0 where the loss or a gradient is not finite: the optimiser then leaves parameters and
     moments as they are. Nothing here waits for the device.
-
-    teacher: gives probabilities (N, C, H, W) of the images, which the criterion takes besides.
     """
     optimiser.zero_grad()
     with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed_precision):
         logits = model(images)
-    taught = (teacher(images),) if teacher else ()
-    loss = criterion(logits, targets, *taught)
+    loss = criterion(logits, targets)
     # A loss that is not finite makes all gradients so, on every process that shares them.
     loss.backward(torch.where(torch.isfinite(loss.detach()), 1.0, torch.nan).to(loss))
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
