@@ -165,11 +165,13 @@ class Run:
             if table.empty:
                 raise ValueError("it has no row")
             return table.apply(pd.to_numeric)
-        except (OSError, ValueError) as error:
+        except (FileNotFoundError, ValueError) as error:
             raise UserError(
                 f"cannot read {file}: {error}\n"
                 f"Resuming writes it anew: --resume {shlex.quote(str(self.path))}"
             ) from error
+        except OSError as error:  # may not be read, or is no file
+            raise UserError(f"cannot read {file}: {error.strerror}") from error
 
     def build_model(self, device: torch.device | str = "cpu") -> nn.Module:
         """The trained network (best epoch, averaged weights) in eval mode on `device`."""

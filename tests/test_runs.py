@@ -42,6 +42,10 @@ def cut_table(path: Path, rows: int, value: str = "0") -> None:
         (lambda run: (run / "config.json").write_text('{"variant": "x"}'), "damaged"),
         (lambda run: (run / "config.json").write_bytes(b"\xff{}"), "damaged"),
         (lambda run: (run / "metrics.csv").unlink(), "metrics.csv"),
+        (
+            lambda run: [(run / "metrics.csv").unlink(), (run / "metrics.csv").mkdir()],
+            r"metrics.csv: Is a directory$",
+        ),
         (lambda run: (run / "metrics.csv").write_text(""), "metrics.csv"),
         (lambda run: (run / "metrics.csv").write_text("epoch,loss\n0,1\n"), "no column train/loss"),
         (lambda run: cut_table(run / "metrics.csv", rows=0), "it has no row"),
