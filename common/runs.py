@@ -171,7 +171,7 @@ class Run:
                 f"Resuming writes it anew: --resume {shlex.quote(str(self.path))}"
             ) from error
         except OSError as error:  # may not be read, or is no file
-            raise UserError(f"cannot read {file}: {error.strerror}") from error
+            raise UserError(f"cannot read {file}: {error.strerror or error}") from error
 
     def build_model(self, device: torch.device | str = "cpu") -> nn.Module:
         """The trained network (best epoch, averaged weights) in eval mode on `device`."""
