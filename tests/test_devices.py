@@ -10,6 +10,7 @@ from common.devices import has_bf16, memory_format, pick_device, pick_precision,
 from common.errors import UserError
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda", 0)
+SLOW_BF16 = ("fp32", "as this CPU is not known to train faster in bf16")
 
 
 @pytest.fixture
@@ -58,8 +59,14 @@ def test_a_cpu_computes_in_fp32_unless_asked(capsys) -> None:
     [
         ({"amx_bf16": True, "avx512_bf16": True}, ("bf16", "as this CPU has amx_bf16")),
         ({"amx_bf16": False, "avx512_bf16": True}, ("bf16", "as this CPU has avx512_bf16")),
-        ({"avx512_f": True}, ("fp32", "as this CPU has none of amx_bf16, avx512_bf16")),
-        ({}, ("fp32", "as this CPU has none of amx_bf16, avx512_bf16")),
+        (
+            {"avx512_bf16": True, "cpu_name": "AMD EPYC 9654"},
+            ("bf16", "as this CPU has avx512_bf16"),
+        ),
+        ({"avx512_bf16": True, "cpu_name": "Intel Xeon"}, SLOW_BF16),
+        ({"amx_bf16": True, "cpu_name": "Intel Xeon"}, ("bf16", "as this CPU has amx_bf16")),
+        ({"avx512_f": True}, SLOW_BF16),
+        ({}, SLOW_BF16),
     ],
 )
 def test_a_training_on_a_cpu_goes_by_what_the_cpu_has(monkeypatch, capabilities, expected) -> None:
