@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import tyro
@@ -46,7 +46,6 @@ with atheris.instrument_imports(include=["common", "data"]) if atheris else null
     from tests import fuzz_annotations, fuzz_runs
 
 T = TypeVar("T")
-
 LONGEST = {"rle": 20_000, "labels": 16_000}  # bytes of a text made by repetition
 SPLIT = b"\xff\xff"  # between the two parts of an input: never in valid UTF-8
 IMAGES = ("a.jpg", "b.png", "c.bmp")
@@ -87,7 +86,11 @@ class Config:
 
 
 def bounded(
-    action: Callable[[], T], size: int, times: int, seconds: float, refusal: Any = ()
+    action: Callable[[], T],
+    size: int,
+    times: int,
+    seconds: float,
+    refusal: type[Exception] | tuple[()] = (),
 ) -> T | Exception:
     """What the action returns, or its error where that is the documented `refusal`.
 
@@ -211,7 +214,7 @@ def fuzz_labels(root: Path, data: bytes) -> None:
             (root / name).write_bytes(content)
     size = len(train) + len(groups or b"")
     refusal = labels.LabelError
-    found = bounded(lambda: labels.load(root), size, times=300, seconds=80, refusal=refusal)
+    found = bounded(lambda: labels.load(root), size, times=300, seconds=40, refusal=refusal)
     if isinstance(found, refusal):
         return
     assert found.images == IMAGES
