@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 import re
 from pathlib import Path
 
@@ -65,13 +64,12 @@ def test_images_take_the_best_picture_that_fits(gallery_items: list[GalleryItem]
     assert [len(less) <= len(whole) // 2, len(tiny) <= 500] == [True, True]
 
 
-def test_large_images_are_shrunk_and_variants_may_lack_a_prediction() -> None:
+def test_large_images_are_shrunk() -> None:
     image = np.zeros((300, 4000), np.uint8)
-    item = GalleryItem("wide.jpg", image, image, {"a": image + 2}, {"a": math.nan})
-    (entry,) = pack([item], ["a", "b"], 10**6)
+    item = GalleryItem("wide.jpg", image, image, {"a": image + 2, "b": image}, {"a": 0.0, "b": 1.0})
+    (entry,) = pack([item], ["b", "a"], 10**6)
     assert (entry["height"], entry["width"]) == (120, 1600)
-    assert entry["maps"][1] is entry["defects"][1] is entry["dice"][1] is None
-    assert entry["found"] == [[2], None]
+    assert (entry["found"], entry["dice"]) == ([[], [2]], [1.0, 0.0])
 
 
 def test_the_file_needs_no_other(page_path: Path) -> None:
@@ -103,10 +101,8 @@ def test_noisy_maps_of_many_variants_leave_out_the_last_strips(tmp_path: Path) -
     noise = np.random.default_rng(0)
     grain = noise.integers(0, 256, (256, 1600), np.uint8)
     speckles = (noise.random((256, 1600)) < 0.02).astype(np.uint8)
-    items = [
-        GalleryItem(f"{i}.jpg", grain, speckles, dict.fromkeys(names, speckles), {})
-        for i in range(20)
-    ]
+    made = dict.fromkeys(names, speckles), dict.fromkeys(names, 0.5)
+    items = [GalleryItem(f"{i}.jpg", grain, speckles, *made) for i in range(20)]
     path = tmp_path / "index.html"
     write_page(results, items, path)
     shown = packed_in(path)
@@ -181,7 +177,8 @@ def test_the_gallery_keeps_its_budget_on_pure_noise() -> None:
     noise = np.random.default_rng(0)
     grain = noise.integers(0, 256, (128, 800), np.uint8)
     speckles = (noise.random((128, 800)) < 0.02).astype(np.uint8)
-    packed = pack([GalleryItem("a.jpg", grain, speckles, {"a": speckles}, {})] * 4, ["a"], 10**5)
+    item = GalleryItem("a.jpg", grain, speckles, {"a": speckles}, {"a": 1.0})
+    packed = pack([item] * 4, ["a"], 10**5)
     assert len(json.dumps(packed)) < 1.02 * 10**5
     assert all(entry["image"] for entry in packed)
 

@@ -243,6 +243,6 @@ def test_the_decision_on_val_is_a_line_through_every_probability_with_the_taken_
 def test_results_without_timing_or_curves_lack_those_files(tmp_path):
     results = report_example.results()
     for variant in results["variants"]:
-        variant |= {"latency": None, "curves": [], "calibration": None, "thresholds_curve": []}
+        variant |= {"latency": None, "curves": [], "calibration": [], "thresholds_curve": []}
     plots.save_all(results, tmp_path)
     assert {path.stem for path in tmp_path.iterdir()} == {"per_class", "size_recall"} | BY_SIZE

@@ -24,21 +24,20 @@ class Difference:
     """
 
     value: float
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     holds: bool
     better: bool | None
 
     @property
     def text(self) -> str:
         """The signed difference and its interval."""
-        return f"{signed(self.value)} {interval(self.low, self.high)}".strip()
+        return f"{signed(self.value)} {interval(self.low, self.high)}"
 
     def reversed(self) -> Difference:
         """b - a."""
-        low, high = (None if side is None else -side for side in (self.high, self.low))
         better = None if self.better is None else not self.better
-        return Difference(-self.value, low, high, self.holds, better)
+        return Difference(-self.value, -self.high, -self.low, self.holds, better)
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,6 @@ class Answer:
     metric: str
     decision: str
     title: str
-    better: str
     rows: list[Row]
     baseline: float | None
     sentences: list[Markup]
@@ -95,9 +93,7 @@ def difference(results: dict, a: str, b: str, metric: str, decision: str) -> Dif
     """
     higher = results["metrics"][metric]["better"] != "lower"
     for entry in results[f"differences{_SUFFIXES[decision]}"]:
-        if entry["metric"] != metric or entry["difference"] is None:
-            continue
-        if {entry["a"], entry["b"]} != {a, b}:
+        if entry["metric"] != metric or {entry["a"], entry["b"]} != {a, b}:
             continue
         value = entry["difference"]
         better = None if value == 0 else (value > 0) == higher
@@ -134,7 +130,7 @@ def answer(results: dict, metric: str, decision: str) -> Answer:
             *_steps(results, metric, decision),
             *_against_nothing(results, metric, decision, baseline),
         ]
-    return Answer(metric, decision, about["title"], about["better"], rows, baseline, sentences)
+    return Answer(metric, decision, about["title"], rows, baseline, sentences)
 
 
 def otherwise(results: dict, given: Answer) -> Answer | None:
@@ -225,7 +221,7 @@ def _holds(best: Row, other: Row) -> str:
 def _lead(row: Row, about: dict[str, Any]) -> str:
     """By how much the best is better than this row, with the interval; positive is better."""
     lead = row.versus if about["better"] == "lower" else row.versus.reversed()
-    return f"{score(lead.value)} {interval(lead.low, lead.high)}".strip()
+    return f"{score(lead.value)} {interval(lead.low, lead.high)}"
 
 
 def _speed(best: Row, others: list[Row], about: dict, bold: dict[int, Markup]) -> list[Markup]:

@@ -38,11 +38,8 @@ def classes(results: dict) -> Figure:
     panels = []
     for family in FAMILIES:
         keys = {k: f"{family}_{k}" for k in results["data"]["classes"]}
-        keys = {k: key for k, key in keys.items() if key in results["metrics"]}
-        if keys:
-            first = results["metrics"][next(iter(keys.values()))]["title"]
-            title = first.split(",")[0]
-            panels.append((family, title, _class_bars(results, keys, title)))
+        title = results["metrics"][next(iter(keys.values()))]["title"].split(",")[0]
+        panels.append((family, title, _class_bars(results, keys, title)))
     note = "Bars: score by class. Lines: 95 % intervals. Dashed: what predicting nothing scores."
     return Figure("per_class", "Class by class", note, "family", panels, in_file=2)
 
@@ -84,13 +81,11 @@ def _bar(left: float, width: float, index: int, variant: dict, key: str, name: s
 
 def size_recall(results: dict) -> Figure:
     """Share of defects found, by their size; one panel for all classes and one a class."""
-    recalls = [variant.get("size_recall_thresholded") for variant in results["variants"]]
-    measured = [index for index, entries in enumerate(recalls) if entries]
     panels, rows = [], []
-    for k, name in {None: "all classes", **_titles(results)}.items() if measured else ():
+    for k, name in {None: "all classes", **_titles(results)}.items():
         series = [
-            (i, results["variants"][i]["name"], [e for e in recalls[i] if e["class"] == k])
-            for i in measured
+            (i, variant["name"], [e for e in variant["size_recall_thresholded"] if e["class"] == k])
+            for i, variant in enumerate(results["variants"])
         ]
         title = name[0].upper() + name[1:]
         panels.append((str(k or "all"), title, _size_recall(series, name)))
@@ -139,7 +134,7 @@ def thresholds(results: dict) -> Figure:
         drawn = False
         for index, variant in enumerate(results["variants"]):
             points = []
-            for e in variant.get("thresholds_curve") or []:
+            for e in variant["thresholds_curve"]:
                 figures = e["empty_accuracy"], e["dice_positive"]
                 if e["class"] != k or None in figures:
                     continue
@@ -175,12 +170,11 @@ def calibration(results: dict) -> Figure:
     rows = []
     for index, variant in enumerate(results["variants"]):
         points = []
-        for b in variant.get("calibration") or []:
-            if b["probability"] is not None and b["frequency"] is not None:
-                numbers = [score(b["probability"]), score(b["frequency"]), count(b["pixels"])]
-                tip = "{}: predicted {}, observed {} ({} pixels)".format(variant["name"], *numbers)
-                points.append(Point(index, b["probability"], b["frequency"], tip))
-                rows.append([variant["name"], *numbers])
+        for b in variant["calibration"]:
+            numbers = [score(b["probability"]), score(b["frequency"]), count(b["pixels"])]
+            tip = "{}: predicted {}, observed {} ({} pixels)".format(variant["name"], *numbers)
+            points.append(Point(index, b["probability"], b["frequency"], tip))
+            rows.append([variant["name"], *numbers])
         parts += joined(points, x, SHARE, 4, "series")
     drawn = svg.chart(parts, "Calibration")
     header = ["Variant", "Predicted probability", "Observed frequency", "Pixels"]
@@ -197,9 +191,8 @@ def curves(results: dict, title: str, keys: tuple[str, ...]) -> Figure:
     lines = [
         (index, variant, run, key, list(zip(run["epoch"], run[key], strict=True)))
         for index, variant in enumerate(results["variants"])
-        for run in variant.get("curves") or []
+        for run in variant["curves"]
         for key in keys
-        if run.get(key)
     ]
     values = [(e, v) for *_, points in lines for e, v in points if v is not None]
     if not values:

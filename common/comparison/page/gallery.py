@@ -11,7 +11,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from common.files import without_nan
 from common.labels import defect_classes
 
 LONGEST_SIDE = 1600
@@ -35,7 +34,7 @@ class GalleryItem:
 
 
 def pack(items: list[GalleryItem], variants: list[str], budget: int) -> list[dict[str, Any]]:
-    """The gallery as JSON values; lists run in the order of `variants`, None where one has no part.
+    """The gallery as JSON values; lists run in the order of `variants`.
 
     Label maps are packed without loss. Where they and the figures would take more than half of
     `budget` (characters of the page), the last items are left out. Images share what they leave:
@@ -43,7 +42,7 @@ def pack(items: list[GalleryItem], variants: list[str], budget: int) -> list[dic
     """
     packed, taken = [], 0
     for item in items:
-        entry = without_nan(_pack_labels(item, variants))
+        entry = _pack_labels(item, variants)
         size = len(json.dumps(entry))
         if taken + size > budget // 2:
             break
@@ -122,21 +121,18 @@ def _numbers(regions: np.ndarray, where: np.ndarray) -> int:
 
 
 def _pack_labels(item: GalleryItem, variants: list[str]) -> dict[str, Any]:
-    predictions = [item.predictions.get(name) for name in variants]
+    predictions = [item.predictions[name] for name in variants]
     truth = _shrink(item.truth, cv2.INTER_NEAREST)
     return {
         "name": item.name,
         "height": truth.shape[0],
         "width": truth.shape[1],
         "classes": defect_classes(item.truth),
-        "found": [None if p is None else defect_classes(p) for p in predictions],
-        "dice": [item.dice.get(name) for name in variants],
-        "defects": [None if p is None else defects(item.truth, p) for p in predictions],
+        "found": [defect_classes(p) for p in predictions],
+        "dice": [item.dice[name] for name in variants],
+        "defects": [defects(item.truth, p) for p in predictions],
         "truth": _base64(encode_labels(truth)),
-        "maps": [
-            None if p is None else _base64(encode_labels(_shrink(p, cv2.INTER_NEAREST)))
-            for p in predictions
-        ],
+        "maps": [_base64(encode_labels(_shrink(p, cv2.INTER_NEAREST))) for p in predictions],
     }
 
 

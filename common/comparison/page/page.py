@@ -49,7 +49,7 @@ def write_page(results: dict, gallery: list[GalleryItem], path: Path) -> None:
         decided=page_answer.DECIDED,
         differences={metric: _matrix(results, names, metric) for metric in metrics},
         columns=columns,
-        views=page_table.views(columns),
+        views=page_table.VIEWS,
         cells={
             (column.key, decision): page_table.cells(results, column, decision)
             for column in columns

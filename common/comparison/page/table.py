@@ -14,6 +14,9 @@ from common.comparison.page.text import amount, count, interval, score
 OVERVIEW = (*HEADLINES, "false_alarms_per_clean_image", "latency", "parameters")
 UNKNOWN = "Unknown: its predictions are all that was given."
 REFERENCE = ("accuracy", "iou_mean", "dice_mean")
+VIEWS = (
+    "Overview", "Dice by class", "IoU by class", "Image level", "Cost", "Reference", "All",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ COSTS = {
     ),
     "memory": Cost(
         "Peak memory", "The most memory that prediction took.",
-        "MB", "lower", count, ("peak_memory_mb",),
+        "MiB", "lower", count, ("peak_memory_mb",),
     ),
     "parameters": Cost(
         "Parameters", "Trained numbers of the network.", "", "lower", amount, ("parameters",),
@@ -116,7 +119,7 @@ def columns(results: dict) -> list[Column]:
     """All columns, metrics first, in the order of `results["metrics"]`."""
     scored = [
         Column(
-            key, about["title"], about["explanation"], about["unit"] or "", about["better"],
+            key, about["title"], about["explanation"], about["unit"], about["better"],
             _views(key),
         )
         for key, about in results["metrics"].items()
@@ -130,13 +133,6 @@ def columns(results: dict) -> list[Column]:
         for key, cost in COSTS.items()
     ]  # fmt: skip
     return scored + costs
-
-
-def views(table: list[Column]) -> list[str]:
-    """Names of the column sets that have a column, in the order of the page's buttons."""
-    used = {view for column in table for view in column.views}
-    order = ("Overview", "Dice by class", "IoU by class", "Image level", "Cost", "Reference")
-    return [*(view for view in order if view in used), "All"]
 
 
 def cells(results: dict, column: Column, decision: str) -> list[Cell]:

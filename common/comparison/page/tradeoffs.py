@@ -125,8 +125,7 @@ def _recall(results: dict) -> Figure:
 
 
 def _bins(variant: Variant) -> list[dict]:
-    entries = variant.get("size_recall_thresholded") or []
-    return [entry for entry in entries if entry["class"] is None]
+    return [entry for entry in variant["size_recall_thresholded"] if entry["class"] is None]
 
 
 def _lines(

@@ -22,7 +22,7 @@ if ($("#gallery")) {
   // ---- which cards, in which order
 
   function matches(item) {
-    const shown = judged().filter((v) => item.maps[v] !== null);
+    const shown = judged();
     const kind = option("kind");
     const wanted = option("class");
     const right = (v) => !["missed", "false", "wrong"].some((error) => item.defects[v][error]);
@@ -34,7 +34,7 @@ if ($("#gallery")) {
   }
 
   function sorted(found) {
-    const scores = (item) => judged().map((v) => item.dice[v]).filter((dice) => dice !== null);
+    const scores = (item) => judged().map((v) => item.dice[v]);
     const mean = (item) => scores(item).reduce((a, b) => a + b, 0) / scores(item).length;
     const spread = (item) => Math.max(...scores(item)) - Math.min(...scores(item));
     const key = {
@@ -43,7 +43,7 @@ if ($("#gallery")) {
       apart: (item) => -spread(item),
       name: () => 0,
     }[option("order")];
-    const keyed = found.map((item) => [scores(item).length ? key(item) : Infinity, item]);
+    const keyed = found.map((item) => [key(item), item]);
     const byName = (a, b) => (a.name < b.name ? -1 : 1);
     return keyed.sort(([a, p], [b, q]) => (a === b ? byName(p, q) : a - b)).map(([, item]) => item);
   }
@@ -92,10 +92,9 @@ if ($("#gallery")) {
 
   // Fits an item's card to the filters: its panels, their captions, its paint.
   function dress(item, made = card(item)) {
-    const wanted = judged().filter((v) => item.maps[v] !== null);
     $(".panels", made).replaceChildren(
       panel(made, "Truth", null),
-      ...wanted.map((v) => panel(made, names[v], v)),
+      ...judged().map((v) => panel(made, names[v], v)),
     );
     if (made.onScreen) paint(made);
   }
@@ -107,8 +106,7 @@ if ($("#gallery")) {
     caption.append(element("span", name, v === null ? "name" : `name v${v % 6}`));
     if (v !== null) {
       const { missed, wrong, false: invented } = item.defects[v];
-      const dice = item.dice[v];
-      caption.append(element("span", dice === null ? "Dice — (not defined)" : `Dice ${dice.toFixed(3)}`, "figure"));
+      caption.append(element("span", `Dice ${item.dice[v].toFixed(3)}`, "figure"));
       const errors = [[missed, "missed"], [wrong, "wrong class"], [invented, invented > 1 ? "false alarms" : "false alarm"]];
       const text = errors.filter(([n]) => n).map(([n, what]) => `${n} ${what}`).join(", ");
       if (text) caption.append(element("b", text));
@@ -169,7 +167,7 @@ if ($("#gallery")) {
   function paint(made) {
     const { item } = made;
     if (!made.maps) {
-      const maps = item.maps.map((text) => text && unpack(text, item));
+      const maps = item.maps.map((text) => unpack(text, item));
       made.maps = Object.assign(maps, { truth: unpack(item.truth, item) });
     }
     for (const figure of $$(".panel", made)) {
