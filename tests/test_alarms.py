@@ -81,10 +81,11 @@ def test_largest_components_are_counted_as_scipy_does(tmp_path):
                     sizes.append((parts == part).sum())
         return max(sizes)
 
-    for given_truths in (None, truths):
-        found = list(false_alarms.largest_areas(Painted(), paths, given_truths))
+    known = SimpleNamespace(label_map=lambda name, shape: truths[int(name[0])])
+    for masks in (None, known):
+        found = list(false_alarms.largest_areas(Painted(), paths, masks))
         for areas, image, truth in zip(found, images, truths, strict=True):
-            touching = np.ones_like(truth) if given_truths is None else truth
+            touching = np.ones_like(truth) if masks is None else truth
             expected = [largest(image, p, touching) for p in false_alarms.PROBABILITIES]
             assert areas.tolist() == expected
     assert max(expected) > 0

@@ -7,7 +7,7 @@ chosen. The largest component that a network sees in each strip says what every 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -67,7 +67,8 @@ def choices(
             "Name a folder of more clean strips: python -m common.alarms RUN --clean FOLDER --write"
         )
     alarm_areas = np.stack(list(largest_areas(segmenter, clean)))
-    found_areas = np.stack(list(largest_areas(segmenter, *_with_truths(labels, defective))))
+    paths = [labels.path(name) for name in defective]
+    found_areas = np.stack(list(largest_areas(segmenter, paths, labels)))
     return [
         choose(probability, alarm_areas[:, i], found_areas[:, i], rate)
         for i, probability in enumerate(PROBABILITIES)
@@ -101,22 +102,23 @@ def choose(
 
 
 def largest_areas(
-    segmenter: Segmenter, paths: Sequence[Path], truths: Iterable[np.ndarray] | None = None
+    segmenter: Segmenter, paths: Sequence[Path], labels: Labels | None = None
 ) -> Iterator[np.ndarray]:
     """For each strip the largest component found at each of PROBABILITIES, (P,) int64, 0 for none.
 
-    truths: label maps (H, W); where given, only components count that touch a true defect.
+    labels: where given, only components count that touch a true defect.
     """
-    truths = iter(truths) if truths is not None else None
     with ThreadPoolExecutor(cores()) as pool:
         images = ahead(partial(read_image, bits=segmenter.run.bits), paths, pool, depth=8)
-        for image in tqdm(images, "strips", len(paths), unit="image", leave=False):
+        bar = tqdm(images, "strips", len(paths), unit="image", leave=False)
+        for path, image in zip(paths, bar, strict=True):
             # With one probability for all classes the likeliest defect is the one that counts.
             likeliest, best = segmenter.probabilities([image])[0, 1:].max(0)
             label_map = (best + 1).to(torch.uint8).numpy(force=True)
             likeliest = likeliest.numpy(force=True)
-            truth = next(truths) > 0 if truths is not None else np.ones(image.shape, bool)
-            yield np.array([_largest(label_map * (likeliest >= p), truth) for p in PROBABILITIES])
+            shape = image.shape
+            where = labels.label_map(path.name, shape) > 0 if labels else np.ones(shape, bool)
+            yield np.array([_largest(label_map * (likeliest >= p), where) for p in PROBABILITIES])
 
 
 def _largest(label_map: np.ndarray, where: np.ndarray) -> int:
@@ -127,9 +129,3 @@ def _largest(label_map: np.ndarray, where: np.ndarray) -> int:
         touching = np.unique(found.parts[where & (found.parts > 0)])
         largest = max(largest, int(found.area[touching].max()))
     return largest
-
-
-def _with_truths(labels: Labels, names: Sequence[str]) -> tuple[list[Path], Iterator[np.ndarray]]:
-    paths = [labels.path(name) for name in names]
-    shapes = (labels.read(name).shape for name in names)
-    return paths, (labels.label_map(*pair) for pair in zip(names, shapes, strict=True))
