@@ -205,7 +205,7 @@ def segment(entry: Entry, way: Way, strip: Strip) -> list[float]:
     else:
         pretended = 0.0
     label_map = lap(keep(way.decide(output, image.shape), None, entry.rule))
-    lap({k: rle.encode(label_map == k) for k in np.unique(label_map[label_map > 0]).tolist()})
+    lap(rle.encode_classes(label_map))
     stages = np.diff(clock)
     stages[3] -= pretended
     return stages.tolist()
