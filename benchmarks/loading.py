@@ -37,7 +37,7 @@ from common.dataset.loader import Loader, as_tensors
 from common.dataset.prepare import Data, default_root
 from common.dataset.splits import make_split
 from common.dataset.store import open_store
-from common.devices import pick_device
+from common.devices import clock, pick_device
 from common.files import publish_json
 from common.labels import Labels, fingerprint
 from common.progress import tqdm
@@ -50,7 +50,7 @@ SECONDS = 0.5  # that a loader runs a round, at least
 
 @dataclass
 class Config:
-    """Images a second of three loaders."""
+    """Images a second of several loaders."""
 
     data: Path | None = None
     """Data set root. Default: the one that a training takes."""
@@ -124,7 +124,7 @@ def _tensors(
 
 
 def measure(config: Config) -> dict:
-    """Times the three loaders and the store's build; returns the figures."""
+    """Times the loaders and the store's build; returns the figures."""
     cv2.setNumThreads(1)
     torch.set_num_threads(config.workers)
     keep_freed_memory()
@@ -209,11 +209,9 @@ def all_images(
 
 def _seconds_an_image(loader: Iterable, device: torch.device) -> float:
     """Passes until `SECONDS` are over: a single pass of ours takes but some milliseconds."""
-    start, images = time.perf_counter(), 0
-    while (elapsed := time.perf_counter() - start) < SECONDS:
+    start, images = clock(device), 0
+    while (elapsed := clock(device) - start) < SECONDS:
         images += sum(len(batch) for batch, _ in loader)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
     return elapsed / images
 
 

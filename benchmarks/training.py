@@ -17,7 +17,6 @@ from __future__ import annotations
 import importlib
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,7 +37,7 @@ from common.cli import run
 from common.comparison.timing import machine
 from common.config import TrainConfig, check_at_least
 from common.dataset.augment import Augmentation
-from common.devices import has_bf16, memory_format, pick_device
+from common.devices import clock, has_bf16, memory_format, pick_device
 from common.files import publish_json
 from common.labels import Labels
 from common.losses import build_loss
@@ -220,16 +219,9 @@ def _forever(batches: Iterable) -> Iterator:
 
 
 def _timed(call: Callable[[], Any], device: torch.device) -> float:
-    _wait(device)
-    start = time.perf_counter()
+    start = clock(device)
     call()
-    _wait(device)
-    return time.perf_counter() - start
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    return clock(device) - start
 
 
 def main(argv: list[str] | None = None) -> int:

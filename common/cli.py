@@ -7,9 +7,9 @@ import dataclasses
 import errno
 import io
 import os
+import pkgutil
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TypeVar
 
@@ -47,7 +47,9 @@ def run(
     _open_streams()
     try:
         config = parse(config_type, argv)
-        result = None if config is None else _called(function)(config)
+        if isinstance(function, str):
+            function = pkgutil.resolve_name(function)
+        result = None if config is None else function(config)
         sys.stdout.flush()  # here, where a full disk can still be said
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -102,13 +104,6 @@ def _drop_output() -> None:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _called(function: Callable[[Config], object] | str) -> Callable[[Config], object]:
-    if not isinstance(function, str):
-        return function
-    module, _, name = function.partition(":")
-    return getattr(import_module(module), name)
 
 
 def parse(config_type: type[Config], argv: Sequence[str] | None) -> Config | None:

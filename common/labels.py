@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from common import rle
-from common.pixels import EXTENSIONS, read_image
+from common.pixels import EXTENSIONS, is_image, read_image
 from common.progress import in_threads
 from common.tables import LabelError, can_stand, matcher, near_miss, read_rows, summed_up
 
@@ -173,7 +173,7 @@ def is_fingerprint(saved: str, labels: Labels, known: str) -> bool:
         return True
     tables = [p for p in (labels.root / "train.csv", labels.root / "groups.csv") if p.exists()]
     return saved == _hash_images(
-        labels, *(table.name.encode() + b"\0" + _digest(table) for table in tables)
+        labels, *(table.name.encode() + b"\0" + digest(table) for table in tables)
     )
 
 
@@ -182,7 +182,7 @@ def _hash_images(labels: Labels, *further: bytes) -> str:
     total = hashlib.blake2b(digest_size=8)
     count = len(labels.images)
     bar = {"desc": "fingerprint", "unit": "file", "leave": False, "disable": count < 2000}
-    digests = in_threads(_digest, [labels.path(name) for name in labels.images], **bar)
+    digests = in_threads(digest, [labels.path(name) for name in labels.images], **bar)
     for name, content in zip(labels.images, digests, strict=True):
         total.update(name.encode() + b"\0" + content)
     for part in further:
@@ -190,7 +190,8 @@ def _hash_images(labels: Labels, *further: bytes) -> str:
     return total.hexdigest()
 
 
-def _digest(path: Path) -> bytes:
+def digest(path: Path) -> bytes:
+    """A hash of a file's bytes, (16,). Raises LabelError where it cannot be read."""
     try:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).digest()
     except OSError as error:
@@ -206,11 +207,7 @@ def _image_names(root: Path, image_dir: Path) -> tuple[str, ...]:
         )
     if not image_dir.is_dir():
         raise LabelError(f"{root} holds no folder train_images/: images belong there.")
-    names = sorted(
-        path.name
-        for path in image_dir.iterdir()
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-    )
+    names = sorted(path.name for path in filter(is_image, image_dir.iterdir()))
     if not names:
         raise LabelError(f"{image_dir} holds no images ({', '.join(sorted(EXTENSIONS))}).")
     if strange := [name for name in names if not can_stand(name)]:
@@ -237,7 +234,9 @@ def read_masks(
     problems = []
     first: dict[tuple[str, int], int] = {}
     for line, fields in rows:
-        name, class_id, text = fields if len(fields) == 3 else (*_split_id(fields[0]), fields[1])
+        if len(fields) == 2:
+            fields = *fields[0].rpartition("_")[::2], fields[1]
+        name, class_id, text = fields
         text = "" if text.strip().lower() in NOTHING else text
         where = f"{path}, line {line} ({name}, class {class_id})"
         if (image := find(name)) is None:
@@ -273,11 +272,6 @@ def read_masks(
                         (where, f"a duplicate, or masks that overlap: with line {also}: {error}")
                     )
     return masks, first, unread + list(summed_up(problems))
-
-
-def _split_id(text: str) -> tuple[str, str]:
-    image, _, class_id = text.rpartition("_")
-    return image, class_id
 
 
 def _class_number(text: str, largest: int = MOST_CLASSES) -> int | None:

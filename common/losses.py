@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from common.config import loss_names
 from common.distributed import sum_over_ranks, world_size
+from common.metrics import check_range
 
 LARGEST = 10.0  # a class weight, as a multiple of the smallest
 
@@ -279,12 +280,7 @@ class Loss(nn.Module):
                 f"logits have {classes} classes, class weights are {_describe(self.class_weights)}"
             )
         if target.device.type == "cpu":
-            low, high = (int(x) for x in target.aminmax())
-            if low < 0 or high >= classes:
-                raise ValueError(
-                    f"target must lie in 0..{classes - 1} for {classes} classes, "
-                    f"holds {low}..{high}"
-                )
+            check_range("target", target, classes)
 
 
 def _describe(tensor: Tensor) -> str:

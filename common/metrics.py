@@ -73,8 +73,8 @@ def confusion(pred: Array, target: Array, num_classes: int = 5) -> Tensor:
         # torch.bincount asks the device for the largest code and waits for the answer.
         counts = torch.stack([(codes == cell).sum(dim=1) for cell in range(cells)], dim=1)
     else:
-        _check_range("prediction", pred, num_classes)
-        _check_range("truth", target, num_classes)
+        check_range("prediction", pred, num_classes)
+        check_range("truth", target, num_classes)
         codes += cells * torch.arange(len(codes), dtype=torch.int32).unsqueeze(1)
         counts = torch.bincount(codes.flatten(), minlength=len(codes) * cells)
     return counts.view(len(codes), num_classes, num_classes)
@@ -87,13 +87,10 @@ def decide(pred: Array) -> Tensor:
     return pred.max(dim=1).indices if pred.ndim == 4 and pred.is_floating_point() else pred
 
 
-def scores(
-    confusions: Array, weights: np.ndarray | None = None
-) -> dict[str, float] | dict[str, np.ndarray]:
-    """All metrics of a set of images, or of B resamples of it.
+def scores(confusions: Array) -> dict[str, float]:
+    """All metrics of a set of images.
 
     confusions: (N, C, C), one matrix an image, rows truth, columns prediction.
-    weights: how often each image counts, (B, N); then every score is an array (B,), else a float.
     A score that is not defined (a class that does not occur, no image at all) is NaN.
 
     Over the pooled pixels of all images, errors against the background counted:
@@ -119,8 +116,7 @@ def scores(
     so these scores do not see it: only taking one defect for another costs anything.
     """
     sums = image_sums(torch.as_tensor(confusions)).numpy(force=True)
-    resamples = np.ones(len(sums)) if weights is None else np.asarray(weights, dtype=np.float64)
-    return scores_from_sums(resamples @ sums, confusions.shape[-1])
+    return scores_from_sums(np.ones(len(sums)) @ sums, confusions.shape[-1])
 
 
 def image_sums(confusions: Tensor) -> Tensor:
@@ -236,7 +232,8 @@ def _as_tensor(values: Array) -> Tensor:
     return torch.from_numpy(np.array(values)) if isinstance(values, np.ndarray) else values
 
 
-def _check_range(name: str, values: Tensor, num_classes: int) -> None:
+def check_range(name: str, values: Tensor, num_classes: int) -> None:
+    """Raises ValueError, of `name`, unless all class indices lie in [0, num_classes)."""
     if values.numel() == 0:
         return
     low, high = (int(x) for x in values.aminmax())

@@ -20,6 +20,7 @@ PALETTE = (
     (204, 121, 167),
     (240, 228, 66),
 )
+OPACITY = 0.35  # of a class's tint
 
 
 def colour(defect_class: int) -> tuple[int, int, int]:
@@ -27,13 +28,13 @@ def colour(defect_class: int) -> tuple[int, int, int]:
     return PALETTE[(defect_class - 1) % len(PALETTE)]
 
 
-def draw(image: np.ndarray, label_map: np.ndarray, opacity: float = 0.35) -> np.ndarray:
+def draw(image: np.ndarray, label_map: np.ndarray) -> np.ndarray:
     """The grey image (H, W) uint8 with each class tinted and outlined; (H, W, 3) uint8 RGB."""
     picture = np.repeat(image[:, :, None], 3, axis=2)
     for defect_class in defect_classes(label_map):
         mask = label_map == defect_class
         tint = np.array(colour(defect_class), np.float32)
-        picture[mask] = (picture[mask] * (1 - opacity) + tint * opacity).astype(np.uint8)
+        picture[mask] = (picture[mask] * (1 - OPACITY) + tint * OPACITY).astype(np.uint8)
         outlines, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
         cv2.drawContours(picture, outlines, -1, colour(defect_class), 1)
     return picture
@@ -68,7 +69,5 @@ def _caption(name: str, classes: dict[int, str], width: int) -> np.ndarray:
 
 def save(path: Path, picture: np.ndarray) -> None:
     """Publishes an RGB picture; the file type follows the name. Raises OSError where it cannot."""
-    done, data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not done:
-        raise ValueError(f"cannot encode a picture as {path.suffix}")
+    data = cv2.imencode(path.suffix, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     publish(path, data.tobytes())

@@ -23,6 +23,11 @@ BITS = (8, 10, 12, 14, 16)  # that cameras use of a 16-bit picture's
 SHALLOW = {".bmp", ".dib", ".gif", ".jpe", ".jpeg", ".jpg", ".pbm", ".webp"}  # never 16 bits
 
 
+def is_image(path: Path) -> bool:
+    """Whether a file is an image by its name; hidden ones are not."""
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
 def read_image(path: Path, bits: int = 16) -> np.ndarray:
     """The image as grey values (H, W) uint8; 16-bit ones are scaled down from `bits` bits.
 

@@ -130,6 +130,17 @@ def class_labels(titles: Sequence[str]) -> dict[int, str]:
     return {0: "background"} | {k: f"class {title}" for k, title in enumerate(titles, start=1)}
 
 
+def picture(
+    name: str, image: np.ndarray, label_maps: dict[str, np.ndarray], labels: dict[int, str]
+) -> wandb.Image:
+    """An image (H, W) uint8 with label maps of its size, by their names, that can be switched.
+
+    labels: of `class_labels`.
+    """
+    masks = {key: {"mask_data": one, "class_labels": labels} for key, one in label_maps.items()}
+    return wandb.Image(image, caption=name, masks=masks)
+
+
 class Tracker:
     """One wandb run of one training; does nothing off rank 0, when disabled or after a failure.
 
@@ -196,14 +207,7 @@ class Tracker:
 
         def log(run: wandb.Run) -> None:
             pictures = [
-                wandb.Image(
-                    image,
-                    caption=name,
-                    masks={
-                        "truth": {"mask_data": truth, "class_labels": names},
-                        "prediction": {"mask_data": prediction, "class_labels": names},
-                    },
-                )
+                picture(name, image, {"truth": truth, "prediction": prediction}, names)
                 for name, (image, truth, prediction) in samples.items()
             ]
             run.log({"samples": pictures, "epoch": epoch})

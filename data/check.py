@@ -113,11 +113,6 @@ def _look(found: Labels, size: tuple[int, int] | None, name: str) -> tuple[Look 
     return Look(name, image.shape, areas, overlap, figures, description, file, lie), problems
 
 
-def near_duplicate_pairs(looks: list[Look]) -> np.ndarray:
-    """Near-duplicates, (M, 2) positions in `looks`."""
-    return near_duplicates.pairs([look.description for look in looks])
-
-
 def compare_twins(found: Labels, looks: list[Look], pairs: np.ndarray) -> list[twins.Twins]:
     """How the masks of near-duplicates agree, where all of them fit their images."""
     sound = [set(look.areas) == set(found.classes(look.name)) for look in looks]
@@ -126,7 +121,7 @@ def compare_twins(found: Labels, looks: list[Look], pairs: np.ndarray) -> list[t
 
 
 def describe(found: Labels, looks: list[Look], pairs: np.ndarray) -> Iterable[str]:
-    """What the readable images hold, in lines. pairs: of `near_duplicate_pairs`."""
+    """What the readable images hold, in lines. pairs: near-duplicates, (M, 2) places in `looks`."""
     defective = sum(bool(look.areas) for look in looks)
     yield (
         f"{found.root}: {len(found.images)} images; of {len(looks)} readable ones {defective} with "
@@ -198,14 +193,12 @@ def report(config: Config) -> int:
     if config.overlays:
         try_folder(config.overlays)
     found, looks, problems = check(config.root, record.size if record else None)
-    pairs = near_duplicate_pairs(looks)
-    for line in describe(found, looks, pairs):
-        print(line)
+    pairs = near_duplicates.pairs([look.description for look in looks])
+    print(*describe(found, looks, pairs), sep="\n")
     compared = []
     if len(pairs):
         compared = compare_twins(found, looks, pairs)
-        for line in twins.describe_twins(found, compared, len(pairs)):
-            print(line)
+        print(*twins.describe_twins(found, compared, len(pairs)), sep="\n")
         if config.overlays:
             drawn = twins.draw_twins(found, compared, config.overlays / "twins")
             print(f"{drawn} pictures in {config.overlays / 'twins'}")

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from common.dataset.images import LARGE, is_image
+from common.dataset.images import LARGE
 from common.errors import UserError, refuse
 from common.files import publish, refusals_said
 from common.labels import COLUMNS, class_titles
-from common.pixels import EXTENSIONS
+from common.pixels import EXTENSIONS, is_image
 from common.progress import in_threads, tqdm
 from common.tables import as_csv, can_stand, same
 

@@ -6,29 +6,22 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from common import overlay
 from common.labels import Labels
-from data.image_files import Facts, passed_over
-from data.mask_fit import UPRIGHT, Fit
+from data.image_files import passed_over
+from data.mask_fit import UPRIGHT
 from data.twins import Twins
+
+if TYPE_CHECKING:
+    from data.check import Look
 
 SHOWN, DRAWN = 3, 100  # examples named, pictures drawn
 CELL = 32767  # characters that a spreadsheet keeps of a cell
 ENOUGH = 20  # images from which edges tell of a whole set
 FEW, CLEARLY = 0.2, 1.3  # share of images that fit better turned; how much better one must
 USED_BITS = 14  # cameras have 10, 12 or 14
-
-
-class Look(Protocol):
-    """What is known of a readable image: areas: class -> pixels, of masks that fit."""
-
-    name: str
-    shape: tuple[int, int]
-    areas: dict[int, int]
-    facts: Facts
-    fit: Fit | None
 
 
 @dataclass(frozen=True)

@@ -31,12 +31,12 @@ import numpy as np
 
 from common.cli import run
 from common.config import PROJECT
+from common.deployment.submission import submission
 from common.errors import UserError
 from common.files import refusals_said
 from common.machine import cores
 from common.progress import tqdm
-from common.rle import encode
-from common.tables import as_csv
+from common.rle import encode_classes
 from data import strips
 
 IMAGES = 320
@@ -215,13 +215,9 @@ def _write(folder: Path, options: Options) -> None:
     with _mapper(workers) as each:
         saved = each(save, range(options.images))
         masks = dict(tqdm(saved, "strips", options.images, unit=" strips"))
-    if options.format == "new":
-        header = ["ImageId", "ClassId", "EncodedPixels"]
-        rows = [(n, c, masks[n][c]) for n in sorted(masks) for c in sorted(masks[n])]
-    else:
-        header = ["ImageId_ClassId", "EncodedPixels"]
-        rows = [(f"{n}_{c}", masks[n].get(c, "")) for n in sorted(masks) for c in range(1, 5)]
-    (folder / "train.csv").write_text(as_csv(header, rows), newline="")
+    with submission(folder / "train.csv", options.format, len(strips.AREAS)) as add:
+        for image in sorted(masks):
+            add(image, masks[image])
     (folder / NOTE).write_text(json.dumps(options.note(), indent=2) + "\n")
 
 
@@ -230,8 +226,7 @@ def _save(folder: Path, seed: int, shape: strips.Shape, index: int) -> tuple[str
     image, label_map = strip(seed, index, shape)
     _, jpeg = cv2.imencode(".jpg", cv2.merge([image] * 3), [cv2.IMWRITE_JPEG_QUALITY, QUALITY])
     (folder / name(seed, index)).write_bytes(jpeg.tobytes())
-    classes = [int(c) for c in np.unique(label_map) if c]
-    return name(seed, index), {c: encode(label_map == c) for c in classes}
+    return name(seed, index), encode_classes(label_map)
 
 
 @contextmanager

@@ -341,14 +341,11 @@ def test_alone_all_reduce_changes_nothing():
 
 @given(st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=4))
 def test_weights_count_images_as_often_as_they_say(weights):
-    confusions = confusion(*random_maps(6)).numpy()
-    result = scores(confusions, np.array(weights))
+    confusions = confusion(*random_maps(6))
+    result = scores_from_sums(np.array(weights) @ image_sums(confusions).numpy(), 5)
     for i, times in enumerate(weights):
-        expected = scores(np.repeat(confusions, times, axis=0))
+        expected = scores(np.repeat(confusions.numpy(), times, axis=0))
         assert {name: values[i] for name, values in result.items()} == approx(expected)
-    assert scores(confusions, np.array(weights[0])) == approx(
-        {name: values[0] for name, values in result.items()}
-    )
 
 
 def test_groups_are_resampled_by_the_sums_of_their_images():
@@ -358,7 +355,7 @@ def test_groups_are_resampled_by_the_sums_of_their_images():
     sums = image_sums(confusions).numpy()
     group_sums = np.stack([sums[groups == g].sum(axis=0) for g in range(4)])
     result = scores_from_sums(weights @ group_sums, 5)
-    expected = scores(confusions, weights[:, groups])
+    expected = scores_from_sums(weights[:, groups] @ sums, 5)
     assert result["iou_mean"].shape == (20,)
     assert result.keys() == expected.keys()
     for name, values in expected.items():

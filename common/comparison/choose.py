@@ -13,6 +13,7 @@ import numpy as np
 
 from common.comparison.bootstrap import draw_weights
 from common.comparison.outcomes import PLAINEST
+from common.metrics import ratio
 
 SELDOM = 3
 """Images. A class that fewer show is decided as all classes together would be."""
@@ -24,14 +25,14 @@ _TURNS = ((0, 2), (1,))
 
 
 def choose(
-    outcomes: np.ndarray, shown: np.ndarray, groups: Sequence[str], aim: str | float, seed: int = 0
+    outcomes: np.ndarray, shown: np.ndarray, groups: Sequence[str], aim: str | float
 ) -> tuple[np.ndarray, np.ndarray]:
     """The grid's indices of each class's decision, (K, 3) int64, and which are pooled, (K,) bool.
 
     outcomes: (N, K, L, P, T) of images, as `outcomes.outcomes` gives them; shown: (N, K) bool,
     which classes an image shows; groups: of the N images. PLAINEST where no image shows any class.
     """
-    weights = np.concatenate(list(draw_weights(groups, RESAMPLES, seed)))
+    weights = np.concatenate(list(draw_weights(groups, RESAMPLES, seed=0)))
     counts = shown.sum(axis=0)
     worths = [
         worth(outcomes[:, k], shown[:, k], weights, aim) if counts[k] else None
@@ -111,8 +112,7 @@ def means(
     sides = []
     for side in (weights * shown, weights * ~shown):
         total = _column(side.sum(axis=1), outcomes.ndim)
-        sums = np.tensordot(side, outcomes.astype(np.float64), 1)
-        sides.append(np.divide(sums, total, out=np.full_like(sums, np.nan), where=total > 0))
+        sides.append(ratio(np.tensordot(side, outcomes.astype(np.float64), 1), total))
     return sides[0], sides[1]
 
 

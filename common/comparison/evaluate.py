@@ -154,10 +154,8 @@ def _evaluate_chunk(
 def _tally(contestant: Contestant, name: str, truth: Truth, seen: Any) -> Tally:
     """Writes one image's label map and returns its tally."""
     sums, plain, thresholded = contestant.finish(seen, truth)
-    done, png = cv2.imencode(".png", thresholded)
-    if not done:
-        raise OSError(f"cannot encode the label map of {name}")
-    publish(contestant.prediction_path(name), png.tobytes())
+    png = cv2.imencode(".png", thresholded)[1].tobytes()
+    publish(contestant.prediction_path(name), png)
     return tally_image(truth, sums, plain, thresholded)
 
 

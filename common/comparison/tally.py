@@ -33,7 +33,8 @@ class Truth:
     """The truth of one image, with its 8-connected components.
 
     label_map: (H, W) uint8. parts: (H, W) int32, 0 background, else the component's number, from 1.
-    classes, bins: (P + 1,) class and size bin of each component; entry 0 stands for background.
+    classes, bins, areas: (P + 1,) class, size bin and pixels of each component; entry 0 stands for
+    background.
     """
 
     label_map: np.ndarray

@@ -11,7 +11,6 @@ import os
 import platform
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from common import runs
 from common.blocks import conv_layers, parameters
+from common.devices import clock
 from common.inference import BAND, Segmenter, decide_bands, upsample
 from common.machine import peak_memory
 from common.progress import tqdm
@@ -184,11 +184,11 @@ def _time_stages(
     segmenter: Segmenter, thresholds: Thresholds, images: Sequence[np.ndarray]
 ) -> tuple[float, float, float]:
     """Seconds of preprocessing, network and postprocessing of one batch."""
-    times = [_now(segmenter.device)]
+    times = [clock(segmenter.device)]
     batch = segmenter.preprocess(images)
-    times.append(_now(segmenter.device))
+    times.append(clock(segmenter.device))
     logits = segmenter.logits(batch)
-    times.append(_now(segmenter.device))
+    times.append(clock(segmenter.device))
     if images[0].size > BAND:
         for own in logits.split(1):
             keep(*decide_bands(own, images[0].shape, thresholds), thresholds)
@@ -196,7 +196,7 @@ def _time_stages(
         label_maps, drawn = decide_logits(upsample(logits, images[0].shape), thresholds)
         for row, label_map in enumerate(label_maps.numpy(force=True)):
             keep(label_map, None if drawn is None else drawn[row].numpy(force=True), thresholds)
-    times.append(_now(segmenter.device))
+    times.append(clock(segmenter.device))
     return tuple(np.diff(times).tolist())
 
 
@@ -205,12 +205,6 @@ def _cpu_name() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return named[0] if named else platform.processor() or platform.machine()
-
-
-def _now(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def _latency(milliseconds: np.ndarray) -> Latency:

@@ -13,7 +13,7 @@ import pandas as pd
 import wandb
 
 from common.comparison.page.page import GalleryItem
-from common.tracking import begin, class_labels, guard
+from common.tracking import begin, class_labels, guard, picture
 
 OVERLAYS = 24  # images logged with switchable masks
 
@@ -35,6 +35,10 @@ def log_comparison(
     training.
     """
     labels = class_labels(results["data"]["class_titles"])
+    pictures = [
+        picture(item.name, item.image, {"truth": item.truth, **item.predictions}, labels)
+        for item in gallery[:OVERLAYS]
+    ]
     config = {key: results[key] for key in ("data", "machine", "command")}
     with guard("the comparison is not tracked"):
         run = begin(mode, folder, project, group, "compare", config=config)
@@ -43,15 +47,7 @@ def log_comparison(
         with run:
             run.log({"comparison": wandb.Table(dataframe=table)})
             run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
-            run.log({"predictions": [_overlay(item, labels) for item in gallery[:OVERLAYS]]})
+            run.log({"predictions": pictures})
             for variant in results["variants"]:
                 for metric, score in variant["scores"].items():
                     run.summary[f"{variant['name']}/{metric}"] = score["value"]
-
-
-def _overlay(item: GalleryItem, labels: dict[int, str]) -> wandb.Image:
-    maps = {"truth": item.truth, **item.predictions}
-    masks = {
-        name: {"mask_data": label_map, "class_labels": labels} for name, label_map in maps.items()
-    }
-    return wandb.Image(item.image, caption=item.name, masks=masks)

@@ -7,7 +7,6 @@ under any name. A published folder keeps its own among them, since its images st
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import numpy as np
 from common import labels as labels_module
 from common.checkpoint import PUBLISHED
 from common.dataset import near_duplicates
-from common.labels import Labels
+from common.labels import Labels, digest
 from common.pixels import read_image
 from common.progress import in_threads
 from common.runs import Run
@@ -35,7 +34,7 @@ def seen_by(run: Run) -> Seen:
     files = _files(run)
     rows, _ = read_rows(run.path / "split.csv", ["image", "split"])
     own = [name for _, (name, part) in rows if part != "test"]
-    hashes = in_threads(lambda name: _hash(files[name]) if name in files else name, own)
+    hashes = in_threads(lambda name: digest(files[name]).hex() if name in files else name, own)
     return read(run.path) | dict(zip(hashes, own, strict=True))
 
 
@@ -57,8 +56,8 @@ def known(seen: Seen, labels: Labels, names: Iterable[str]) -> set[str]:
     names = list(names)
     if not seen:
         return set()
-    hashes = in_threads(_hash, [labels.path(name) for name in names])
-    return {n for n, known_by in zip(names, hashes, strict=True) if {n, known_by} & set(seen)}
+    digests = in_threads(digest, [labels.path(name) for name in names])
+    return {n for n, own in zip(names, digests, strict=True) if {n, own.hex()} & set(seen)}
 
 
 def tainted(run: Run, seen: Seen, labels: Labels, test: list[str]) -> set[str]:
@@ -84,7 +83,3 @@ def _files(run: Run) -> dict[str, Path]:
         return {}
     labels = labels_module.load(root)
     return {name: labels.path(name) for name in labels.images}
-
-
-def _hash(path: Path) -> str:
-    return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()

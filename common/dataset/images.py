@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from common.errors import UserError
-from common.pixels import EXTENSIONS
+from common.pixels import EXTENSIONS, is_image
 from common.progress import in_threads
 
 LARGE = 1 << 25  # pixels
@@ -87,11 +87,6 @@ def _expand(argument: str) -> list[Path]:
     else:
         candidates = sorted(map(Path, glob.glob(argument, recursive=True)))  # noqa: PTH207 (Path.glob refuses absolute patterns)
     return list(filter(is_image, candidates))
-
-
-def is_image(path: Path) -> bool:
-    """Whether a file is one of images by its name; hidden ones are not."""
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
 
 
 def refuse_doubles(names: Sequence[str]) -> None:

@@ -29,7 +29,7 @@ Shape = tuple[int, int]
 
 STRIP, SQUARE = (32, 128), (64, 64)  # cells of the thumbnail: of long images, of all others
 FINE, COARSE = 0.7, 2.0  # blur, in cells; detail lies between
-FAINT, STRONG = 1 / 32, 4.0  # grey levels: unit of the detail, and where it is cut off
+FAINT = 1 / 32  # grey levels: unit of the detail, which is cut off at 127
 HASHED = {STRIP: (8, 32), SQUARE: (14, 14)}  # waves down and along that the hash is made of
 ALIGNED = {STRIP: (12, 40), SQUARE: (22, 22)}  # and those that align
 FAINT_HASHED, FAINT_ALIGNED = 1000.0, 50.0  # strength below which a wave hardly counts
@@ -52,8 +52,7 @@ def describe(image: np.ndarray) -> np.ndarray:
     thumbnail = cv2.resize(image.astype(np.float32), (columns, rows), interpolation=cv2.INTER_AREA)
     marks = _without_light(thumbnail)
     detail = cv2.GaussianBlur(marks, (0, 0), FINE) - cv2.GaussianBlur(marks, (0, 0), COARSE)
-    detail = detail.clip(-STRONG, STRONG) / FAINT
-    return detail.clip(-127, 127).round().astype(np.int8)
+    return (detail / FAINT).clip(-127, 127).round().astype(np.int8)
 
 
 def laid(picture: np.ndarray) -> np.ndarray:

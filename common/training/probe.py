@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from itertools import chain, islice, repeat
 
 import torch
 
 from common import distributed
+from common.devices import clock
 from common.training import console
 from common.training.memory import no_memory_said
 from common.training.state import Learner
@@ -63,11 +63,9 @@ def _seconds_each(work: Callable[[int], object], device: torch.device, budget: f
     """Mean seconds of one of the pieces that `work(count)` does, in about `budget` seconds."""
 
     def seconds(count: int) -> float:
-        begun = time.perf_counter()
+        begun = clock(device)
         work(count)
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        return time.perf_counter() - begun
+        return clock(device) - begun
 
     seconds(1)  # the first one compiles, allocates, picks kernels
     one = seconds(1)

@@ -31,7 +31,7 @@ from common.training.sync_bn import synchronise_batch_norms
 def set_up(config: TrainConfig, folder: Path, resumed: bool, device: torch.device) -> Training:
     """Reads the data, builds or restores the network, opens the run directory and wandb's run.
 
-    Raises UserError as `training.fit` does; nothing is written before the data is known good.
+    Raises UserError as `loop.fit` does; nothing is written before the data is known good.
     """
     # Processes on unlike machines must agree.
     config.precision, why = distributed.from_main(training_precision(config.precision, device))

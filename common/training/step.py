@@ -48,8 +48,8 @@ class MuonAdamW:
         self.muon.param_groups[0]["lr"] = MUON_LR * lr
 
     def zero_grad(self) -> None:
-        self.muon.zero_grad(set_to_none=True)
-        self.adamw.zero_grad(set_to_none=True)
+        self.muon.zero_grad()
+        self.adamw.zero_grad()
 
     def step(self, bad: torch.Tensor) -> None:
         """Updates the weights; not where `bad`, a 0-d float tensor on the device, is 1.0."""

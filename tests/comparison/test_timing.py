@@ -30,7 +30,7 @@ def images():
 def clock(monkeypatch):
     """A clock that runs only while a stage works: seconds a batch, by stage and image."""
     state = {"now": 0.0}
-    monkeypatch.setattr(timing, "_now", lambda device: state["now"])
+    monkeypatch.setattr(timing, "clock", lambda device: state["now"])
 
     def slow(stage, seconds_of):
         def wait(whole):

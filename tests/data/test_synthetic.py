@@ -275,10 +275,10 @@ def test_foreign_folders_are_refused(tmp_path, content):
 
 
 def test_a_failure_leaves_nothing(tmp_path, monkeypatch):
-    def full(mask):
+    def full(label_map):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(synthetic, "encode", full)
+    monkeypatch.setattr(synthetic, "encode_classes", full)
     with pytest.raises(UserError, match=r"cannot write.*No space left"):
         synthetic.generate(tmp_path / "a", 3, height=64, width=64)
     assert not list(tmp_path.iterdir())

@@ -66,7 +66,7 @@ def test_a_training_starts_from_the_weights_and_records_what_they_saw(
 
     text = (third / "seen.csv").read_text()
     name = min(part(third, "test"))
-    known_by = ancestry._hash(labels.load(root).path(name))
+    known_by = labels.digest(labels.load(root).path(name)).hex()
     (third / "seen.csv").write_text(text + f"renamed.jpg,{known_by}\n")
     with pytest.raises(UserError, match=f"1 of the test images, such as {name}"):
         entrants.test_part([runs.load(out), runs.load(third)], labels.load(root))
