@@ -35,10 +35,6 @@ def log_comparison(
     training.
     """
     labels = class_labels(results["data"]["class_titles"])
-    pictures = [
-        picture(item.name, item.image, {"truth": item.truth, **item.predictions}, labels)
-        for item in gallery[:OVERLAYS]
-    ]
     config = {key: results[key] for key in ("data", "machine", "command")}
     with guard("the comparison is not tracked"):
         run = begin(mode, folder, project, group, "compare", config=config)
@@ -47,6 +43,10 @@ def log_comparison(
         with run:
             run.log({"comparison": wandb.Table(dataframe=table)})
             run.log({f"plots/{path.stem}": wandb.Image(str(path)) for path in plots})
+            pictures = [
+                picture(item.name, item.image, {"truth": item.truth, **item.predictions}, labels)
+                for item in gallery[:OVERLAYS]
+            ]
             run.log({"predictions": pictures})
             for variant in results["variants"]:
                 for metric, score in variant["scores"].items():
