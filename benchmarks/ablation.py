@@ -2,9 +2,9 @@
 
     python -m benchmarks.ablation --data data/severstal --out runs/ablation
 
-Trains `modified_unet` at 64x512 by its recipe, with two further seeds (the spread that chance
-alone makes), then once for each change. The test part is never looked at. Finished trainings are
-kept in --out and not repeated, so an interrupted ablation goes on where it was.
+Trains `modified_unet` by its recipe, then by each change of it, with every seed: what seeds differ
+by is what chance alone makes. The test part is never looked at. Finished trainings are kept in
+--out and not repeated, so an interrupted ablation goes on where it was.
 """
 
 from __future__ import annotations
@@ -31,11 +31,10 @@ from modified_unet import dataloader, train
 
 CHANGES = {  # name: options of the training
     "recipe": [],
-    "recipe, seed 1": ["--seed", "1"],
-    "recipe, seed 2": ["--seed", "2"],
     "loss ce+dice": ["--loss", "ce+dice"],
     "loss bce+dice": ["--loss", "bce+dice"],
     "loss ce+lovasz": ["--loss", "ce+lovasz"],
+    "loss bce+focal_tversky": ["--loss", "bce+focal_tversky"],
     "uniform sampling": ["--sampling", "uniform"],
     "whole strips": ["--crop", "none"],
     "no class balance": ["--class-balance", "none"],
@@ -53,6 +52,7 @@ AUGMENTATIONS = {  # name: what replaces the variant's augmentation
 COLUMNS = {
     "val/dice_mean": "mean Dice",
     "val/dice_positive_macro": "positive Dice, macro",
+    "val/empty_accuracy": "empty accuracy",
     "val/kaggle_dice": "Kaggle Dice",
 }
 
@@ -65,10 +65,16 @@ class Config:
     """Data set root. Default: the one that a training takes."""
     out: Path = PROJECT / "runs" / "ablation"
     """Folder for the run directories and table.md."""
+    size: str = "64x512"
+    """Height and width of the network's input."""
+    split: Path | None = None
+    """split.csv to use as it is. Default: the one that a training makes."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Seeds of the trainings."""
     epochs: int = 12
     """Epochs of each training."""
-    batch_size: int = 4
-    """Images a step."""
+    batch_size: int = 8
+    """Strips a step."""
     precision: Literal["fp32", "bf16"] = "bf16"
     """bf16 trains in mixed precision."""
     device: str = "auto"
@@ -76,31 +82,36 @@ class Config:
 
 
 def ablate(config: Config) -> pd.DataFrame:
-    """Trains what is missing; returns and writes the table, a row a change.
+    """Trains what is missing; returns and writes the table, a row a change and a column a figure.
 
-    Raises UserError where a training fails.
+    Cells hold the figure of each seed's best epoch. Raises UserError where a training fails.
     """
     default = dataloader.AUGMENTATION
     cases = {name: (options, default) for name, options in CHANGES.items()}
     cases |= {name: ([], augmentation) for name, augmentation in AUGMENTATIONS.items()}
     rows = {}
     for name, (options, augmentation) in cases.items():
-        folder = config.out / name.replace(" ", "-").replace(",", "")
-        with augmented_by(augmentation):
-            code = train.main([*_options(config), *options, "--out", str(folder)])
-        if code:
-            raise UserError(f"the training '{name}' ended with exit code {code}.")
-        best = max(runs.load(folder).metrics().to_dict("records"), key=merit)
-        rows[name] = {column: best[column] for column in COLUMNS}
-        table = pd.DataFrame(rows).T.rename(columns=COLUMNS)
-        publish(config.out / "table.md", markdown(table))
-    return table
+        best = []
+        for seed in config.seeds:
+            folder = config.out / f"{name.replace(' ', '-')}-{seed}"
+            own = [*_options(config), *options, "--seed", str(seed), "--out", str(folder)]
+            with augmented_by(augmentation):
+                code = train.main(own)
+            if code:
+                raise UserError(f"the training '{name}', seed {seed}, ended with exit code {code}.")
+            best.append(max(runs.load(folder).metrics().to_dict("records"), key=merit))
+        rows[name] = {
+            title: " / ".join(f"{row[column]:.3f}" for row in best)
+            for column, title in COLUMNS.items()
+        }
+        publish(config.out / "table.md", markdown(pd.DataFrame(rows).T))
+    return pd.DataFrame(rows).T
 
 
 def _options(config: Config) -> list[str]:
     given = dataclasses.asdict(config) | {"data": config.data or default_root()}
-    del given["out"]
-    pairs = [(f"--{key.replace('_', '-')}", str(value)) for key, value in given.items()]
+    del given["out"], given["seeds"]
+    pairs = [(f"--{key.replace('_', '-')}", str(v)) for key, v in given.items() if v is not None]
     return [*sum(pairs, ()), "--resume", "auto", "--wandb", "disabled"]
 
 
@@ -116,7 +127,7 @@ def augmented_by(augmentation: Augmentation) -> Iterator[None]:
 
 def markdown(table: pd.DataFrame) -> str:
     """The table, ready for a README."""
-    rows = [[name, *(f"{value:.3f}" for value in row)] for name, row in table.iterrows()]
+    rows = [[name, *row] for name, row in table.iterrows()]
     return markdown_table(["change", *table.columns], rows) + "\n"
 
 

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -97,17 +98,19 @@ def test_peak_memory_is_of_what_a_computation_makes() -> None:
 def test_an_ablation_changes_one_thing_and_keeps_what_it_has(
     dataset, store_folder, tmp_path, monkeypatch
 ) -> None:
-    tiny = ["--store", str(store_folder), "--height", "32", "--width", "200"]
-    monkeypatch.setattr(ablation, "CHANGES", {"recipe": tiny, "seed 1": [*tiny, "--seed", "1"]})
+    tiny = ["--store", str(store_folder)]
+    monkeypatch.setattr(ablation, "CHANGES", {"recipe": tiny, "loss ce": [*tiny, "--loss", "ce"]})
     monkeypatch.setattr(ablation.train.Config, "base_channels", 8)
     argv = ["--data", str(dataset), "--out", str(tmp_path), "--epochs", "1", "--precision", "fp32"]
-    argv += ["--batch-size", "8", "--device", "cpu"]
+    argv += ["--size", "32x200", "--device", "cpu", "--seeds", "0", "1"]
     monkeypatch.setattr(ablation, "AUGMENTATIONS", {})
     assert ablation.main(argv) == 0
     table = (tmp_path / "table.md").read_text().splitlines()
-    assert [line.split("|")[1].strip() for line in table] == ["change", "---", "recipe", "seed 1"]
+    assert [line.split("|")[1].strip() for line in table] == ["change", "---", "recipe", "loss ce"]
+    dice = pd.read_csv(tmp_path / "loss-ce-1" / "metrics.csv")["val/dice_mean"]
+    assert table[3].split("|")[2].split("/")[1].strip() == f"{dice.max():.3f}"
     states = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/last.pt")}
-    assert len(states) == 2
+    assert len(states) == 4
     assert ablation.main(argv) == 0  # nothing is trained twice
     assert states == {path: path.stat().st_mtime_ns for path in tmp_path.glob("*/last.pt")}
 
