@@ -47,7 +47,7 @@ def run(
     _open_streams()
     try:
         config = parse(config_type, argv)
-        if isinstance(function, str):
+        if config is not None and isinstance(function, str):
             function = pkgutil.resolve_name(function)
         result = None if config is None else function(config)
         sys.stdout.flush()  # here, where a full disk can still be said
