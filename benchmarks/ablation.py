@@ -104,8 +104,9 @@ def ablate(config: Config) -> pd.DataFrame:
             title: " / ".join(f"{row[column]:.3f}" for row in best)
             for column, title in COLUMNS.items()
         }
-        publish(config.out / "table.md", markdown(pd.DataFrame(rows).T))
-    return pd.DataFrame(rows).T
+        table = pd.DataFrame(rows).T
+        publish(config.out / "table.md", markdown(table))
+    return table
 
 
 def _options(config: Config) -> list[str]:

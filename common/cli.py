@@ -46,10 +46,10 @@ def run(
     """
     _open_streams()
     try:
-        config = parse(config_type, argv)
-        if config is not None and isinstance(function, str):
-            function = pkgutil.resolve_name(function)
-        result = None if config is None else function(config)
+        config, result = parse(config_type, argv), None
+        if config is not None:
+            action = pkgutil.resolve_name(function) if isinstance(function, str) else function
+            result = action(config)
         sys.stdout.flush()  # here, where a full disk can still be said
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

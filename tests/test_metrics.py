@@ -342,10 +342,14 @@ def test_alone_all_reduce_changes_nothing():
 @given(st.lists(st.lists(st.integers(0, 3), min_size=6, max_size=6), min_size=1, max_size=4))
 def test_weights_count_images_as_often_as_they_say(weights):
     confusions = confusion(*random_maps(6))
-    result = scores_from_sums(np.array(weights) @ image_sums(confusions).numpy(), 5)
+    sums = image_sums(confusions).numpy()
+    result = scores_from_sums(np.array(weights) @ sums, 5)
     for i, times in enumerate(weights):
         expected = scores(np.repeat(confusions.numpy(), times, axis=0))
         assert {name: values[i] for name, values in result.items()} == approx(expected)
+    assert scores_from_sums(np.array(weights[0]) @ sums, 5) == approx(
+        {name: values[0] for name, values in result.items()}
+    )
 
 
 def test_groups_are_resampled_by_the_sums_of_their_images():
